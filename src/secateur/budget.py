@@ -1,0 +1,227 @@
+"""Budget: how much is to go, in one of several measures, and what that means for every group."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import nn
+
+from secateur.allocation import Allocation, Scored
+from secateur.allocation.fixed import resolve
+from secateur.errors import BudgetError
+from secateur.index_maps import Cover, Embedded
+from secateur.plan import Part
+from secateur.units import Units, removed_units, select
+
+Pairs = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is to go. Exactly one measure is given.
+
+    Args:
+        sparsity: Fraction of the units to remove, of all that are free to go, 0 <= s < 1.
+        weights_removed: Fraction of the weights to remove, of all weights in the plan's layers, frozen ones included.
+        nonzeros: The `N` of `||W||_0 < N`: strictly fewer weights than this stay, frozen ones included.
+        parameters: Fraction of the model's parameters that may stay.
+        macs: Fraction of the multiply-accumulates that may stay.
+        cost: A cost, as a cost model returns it.
+        per_group: The sparsity of each group, by name or pattern; the others keep everything.
+
+    Raises:
+        BudgetError: None or several are given, or one is out of range.
+
+    Example:
+        >>> Budget(sparsity=0.9).as_dict()
+        {'sparsity': 0.9}
+    """
+
+    sparsity: float | None = None
+    weights_removed: float | None = None
+    nonzeros: int | None = None
+    parameters: float | None = None
+    macs: float | None = None
+    cost: Any = None
+    per_group: Pairs | None = None
+
+    def __post_init__(self) -> None:
+        """Check that one measure is given, and its range.
+
+        Raises:
+            BudgetError: None or several are given, or one is out of range.
+        """
+        given = self.as_dict()
+        if len(given) != 1:
+            raise BudgetError(
+                f"a budget is given in exactly one measure, e.g. Budget(sparsity=0.9); given: {given or 'none'}"
+            )
+        for name in ("sparsity", "weights_removed"):
+            if name in given and not 0 <= given[name] < 1:
+                raise BudgetError(f"{name} is the fraction removed, 0 <= s < 1 (0.9 for 90 %); given: {given[name]}")
+        for name in ("parameters", "macs"):
+            if name in given and not 0 < given[name] <= 1:
+                raise BudgetError(f"{name} is the fraction that may stay, 0 < f <= 1; given: {given[name]}")
+        if self.nonzeros is not None and self.nonzeros < 1:
+            raise BudgetError(f"nonzeros is the N of ||W||_0 < N, at least 1; given: {self.nonzeros}")
+        for name, value in (self.per_group or {}).items():
+            if not 0 <= value < 1:
+                raise BudgetError(f"sparsity of {name!r} is the fraction removed, 0 <= s < 1; given: {value}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The measure that is given.
+
+        Returns:
+            Its name and value.
+        """
+        return {item.name: value for item in fields(self) if (value := getattr(self, item.name)) is not None}
+
+
+def counts_for(
+    budget: Budget | None,
+    allocation: Allocation,
+    groups: Mapping[str, Units],
+    scored: Mapping[str, Scored],
+    fraction: float,
+    model: nn.Module,
+) -> dict[str, float]:
+    """The sparsity of every free group: the budget resolved, shared out, rounded to whole units, the total exact.
+
+    Args:
+        budget: The budget; None where the granularity fixes it.
+        allocation: How it is shared out.
+        groups: All groups, frozen ones included.
+        scored: The free ones.
+        fraction: Of the budget.
+        model: For its name in errors.
+
+    Returns:
+        Sparsity by group.
+
+    Raises:
+        BudgetError: The budget cannot be met, or its measure is not known here.
+    """
+    if budget is None:
+        return _fixed_by_patterns(groups, scored, fraction)
+    if budget.per_group is not None:
+        return _as_given(budget.per_group, scored, fraction)
+    if budget.sparsity is not None:
+        return _shared(allocation, groups, scored, budget.sparsity * fraction)
+    for name in ("parameters", "macs", "cost"):
+        if getattr(budget, name) is not None:
+            raise BudgetError(
+                f"a budget in {name} needs channels coupled across the layers of {type(model).__name__}, "
+                "which single layers cannot tell: use sparsity, weights_removed, nonzeros or per_group"
+            )
+    return _by_weights(allocation, groups, scored, _weights_to_remove(budget, groups, fraction))
+
+
+def _fixed_by_patterns(groups: Mapping[str, Units], scored: Mapping[str, Scored], fraction: float) -> dict[str, float]:
+    full = {name: groups[name].full_sparsity for name in scored}
+    free = [name for name, value in full.items() if value is None]
+    if free:
+        raise BudgetError(
+            f"how much is to go? {free[:5]} have no fixed pattern: pass a Budget, e.g. Budget(sparsity=0.9)"
+        )
+    return {name: (value or 0.0) * fraction for name, value in full.items()}
+
+
+def _as_given(sparsities: Pairs, scored: Mapping[str, Scored], fraction: float) -> dict[str, float]:
+    found = {name: value * fraction for name, value in resolve(scored, sparsities).items()}
+    for name, value in found.items():
+        if round(value * scored[name].n_units) > round(scored[name].most * scored[name].n_units):
+            raise BudgetError(f"{name!r} can lose at most {scored[name].most:.6g} of its units; {value:.6g} was asked")
+    return {name: max(value, scored[name].least) for name, value in found.items()}
+
+
+def _shared(
+    allocation: Allocation, groups: Mapping[str, Units], scored: Mapping[str, Scored], sparsity: float
+) -> dict[str, float]:
+    """Share a sparsity out, then round to whole units: each group within one unit of its share, the total exact."""
+    shares = allocation(scored, sparsity)
+    whole = [name for name in scored if groups[name].scope.n_units == 1]
+    exact = {name: shares[name] * scored[name].n_units for name in whole}
+    counts = {name: math.floor(value + 1e-9) for name, value in exact.items()}
+    left = round(sum(exact.values())) - sum(counts.values())
+    for name in sorted(whole, key=lambda name: counts[name] - exact[name]):
+        if left > 0 and counts[name] < round(scored[name].most * scored[name].n_units):
+            counts[name] += 1
+            left -= 1
+    return {**shares, **{name: count / scored[name].n_units for name, count in counts.items()}}
+
+
+def _weights_to_remove(budget: Budget, groups: Mapping[str, Units], fraction: float) -> int:
+    total = sum(
+        {
+            axis.parameter: math.prod(index.shape) for units in groups.values() for axis, index in units.index.items()
+        }.values()
+    )
+    if budget.nonzeros is not None:
+        return math.ceil(max(0, total - budget.nonzeros + 1) * fraction)
+    return math.ceil(total * (budget.weights_removed or 0.0) * fraction - 1e-6)
+
+
+def _by_weights(
+    allocation: Allocation, groups: Mapping[str, Units], scored: Mapping[str, Scored], target: int
+) -> dict[str, float]:
+    """The lowest sparsity of units that takes `target` weights along; by bisection where units differ in size."""
+    total = sum(group.n_units for group in scored.values())
+    most = sum(round(group.most * group.n_units) for group in scored.values())
+    _check_weights(groups, scored, target)
+    if (size := _one_size(groups, scored)) is not None:
+        return _shared(allocation, groups, scored, math.ceil(target / size) / total)
+    low, high = sum(math.ceil(group.least * group.n_units - 1e-9) for group in scored.values()), most
+    while low < high:
+        middle = (low + high) // 2
+        if _weights(groups, scored, _shared(allocation, groups, scored, middle / total)) < target:
+            low = middle + 1
+        else:
+            high = middle
+    return _shared(allocation, groups, scored, high / total)
+
+
+def _one_size(groups: Mapping[str, Units], scored: Mapping[str, Scored]) -> int | None:
+    """Weights per unit if all units of all groups are of one size, do not overlap, and each group is one scope."""
+    if any(_overlapping(groups[name]) or groups[name].scope.n_units > 1 for name in scored):
+        return None
+    sizes = {_size(group) for group in scored.values()}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _check_weights(groups: Mapping[str, Units], scored: Mapping[str, Scored], target: int) -> None:
+    reach = _weights(groups, scored, {name: group.most for name, group in scored.items()})
+    if target > reach:
+        total = sum(math.prod(units.shape) for units in groups.values())
+        raise BudgetError(
+            f"{target} weights cannot go: frozen groups, maxima and one unit that stays in every scope leave at most "
+            f"{reach} of {total}, i.e. weights_removed={reach / total:.6g} or nonzeros={total - reach + 1}"
+        )
+
+
+def _weights(groups: Mapping[str, Units], scored: Mapping[str, Scored], sparsities: Pairs) -> int:
+    return sum(_weights_gone(groups[name], group, sparsities[name]) for name, group in scored.items())
+
+
+def _weights_gone(units: Units, group: Scored, sparsity: float) -> int:
+    """Weights that a sparsity of units takes along; of units that differ or overlap only the choice itself tells."""
+    size = _size(group)
+    if size is not None and not _overlapping(units):
+        return removed_units(units, sparsity) * size
+    return Part("", units, select(units, group.values(), sparsity)).weights_removed
+
+
+def _size(group: Scored) -> int | None:
+    """Weights per unit, if it is one number; units that a rule numbers alike come as one number repeated."""
+    counts = group.weights_per_unit
+    if counts.stride() != (0,) and bool((counts != counts[0]).any()):
+        return None
+    return int(counts[0])
+
+
+def _overlapping(units: Units) -> bool:
+    return any(
+        isinstance(index.inner if isinstance(index, Embedded) else index, Cover) for index in units.index.values()
+    )

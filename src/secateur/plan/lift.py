@@ -1,0 +1,104 @@
+"""Setting a plan made on a smaller model back into the shapes of the larger one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from secateur.errors import PlanError
+from secateur.index_maps import Embedded, IndexMap, Sizes
+from secateur.units import Units
+
+
+@dataclass(frozen=True, eq=False)
+class Left:
+    """What a plan leaves of a parameter: its full shape, and along each axis the positions where something is left."""
+
+    shape: Sizes
+    positions: tuple[Tensor, ...]
+
+    @property
+    def sizes(self) -> Sizes:
+        """Shape of what is left."""
+        return tuple(len(at) for at in self.positions)
+
+
+def slices_left(shapes: Mapping[str, Sizes], masks: Mapping[str, Tensor]) -> dict[str, Left]:
+    """For every parameter what is left when slices without a single weight are cut away.
+
+    Args:
+        shapes: Shapes of the parameters.
+        masks: Masks of those that lose something.
+
+    Returns:
+        What is left of each.
+
+    Example:
+        >>> left = slices_left({"w": (2, 3)}, {"w": torch.tensor([[True, False, True], [True, False, False]])})
+        >>> left["w"].sizes
+        (2, 2)
+    """
+    whole = {name: Left(shape, tuple(torch.arange(size) for size in shape)) for name, shape in shapes.items()}
+    cut = {
+        name: Left(tuple(mask.shape), tuple(_alive(mask, dim) for dim in range(mask.ndim)))
+        for name, mask in masks.items()
+    }
+    return {**whole, **cut}
+
+
+def _alive(mask: Tensor, dim: int) -> Tensor:
+    others = [other for other in range(mask.ndim) if other != dim]
+    alive = mask.any(dim=others) if others else mask
+    return alive.nonzero()[:, 0].cpu()
+
+
+def units(smaller: Units, left: Mapping[str, Left]) -> Units:
+    """Units of the smaller model as units of the larger one.
+
+    Args:
+        smaller: The units.
+        left: What was left of each parameter.
+
+    Returns:
+        The same units over the original shapes.
+    """
+    index = {axis: _index(axis.parameter, inner, left.get(axis.parameter)) for axis, inner in smaller.index.items()}
+    return replace(smaller, index=index)
+
+
+def value(name: str, smaller: Tensor, left: Mapping[str, Left], before: Mapping[str, Tensor]) -> Tensor:
+    """A new value of a smaller parameter as one of the original shape; what was cut away is 0 there.
+
+    Args:
+        name: Name of the parameter.
+        smaller: Its new value.
+        left: What was left of each parameter.
+        before: New values that the first plan gave in the original shapes.
+
+    Returns:
+        The value.
+    """
+    if name not in left:
+        return smaller
+    _check(name, tuple(smaller.shape), left[name])
+    full = before[name].clone() if name in before else smaller.new_zeros(left[name].shape)
+    full[torch.meshgrid(*left[name].positions, indexing="ij")] = smaller
+    return full
+
+
+def _index(name: str, inner: IndexMap, left: Left | None) -> IndexMap:
+    if left is None:
+        return inner
+    _check(name, inner.shape, left)
+    return inner if left.sizes == left.shape else Embedded(inner, left.shape, left.positions)
+
+
+def _check(name: str, shape: Sizes, left: Left) -> None:
+    if shape != left.sizes:
+        raise PlanError(
+            f"{name!r} has shape {shape} in the second plan; the first one leaves {left.sizes} of {left.shape}. "
+            "Make the second plan on the model without what the first removes, or unite plans of equal shapes by '&'"
+        )

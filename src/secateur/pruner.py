@@ -1,0 +1,288 @@
+"""Pruner: a method, a granularity and an allocation, which together make a plan from a model and a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.allocation import Allocation, Scored
+from secateur.budget import Budget, counts_for
+from secateur.criteria import Criterion, Group
+from secateur.errors import BudgetError, DataError, ModelError, PlanError, UnknownNameError
+from secateur.granularity import Granularity
+from secateur.names import matching
+from secateur.plan import Part, Plan
+from secateur.ranking import count
+from secateur.recipe import name_of
+from secateur.statistics import Statistics, calibrate
+from secateur.units import Units, select
+
+Selection = Callable[[nn.Module, Mapping[str, Units], Mapping[str, float], Iterable[Any]], Plan]
+"""A method that chooses and mends together: from a model, its groups, their sparsities and batches to a plan."""
+
+Refit = Callable[[nn.Module, Plan, Iterable[Any] | None], Mapping[str, Tensor]]
+"""From a model, a plan and batches to new values of the weights that stay."""
+
+Pick = str | type[nn.Module]
+"""Groups picked out: by name, by pattern, or by the type of the module they belong to."""
+
+
+@dataclass(frozen=True)
+class Pruner:
+    """How to prune: nothing here is tied to a model, so one pruner serves many.
+
+    Args:
+        method: A criterion, which scores units, or a `Selection`, which chooses and mends together.
+        granularity: What leaves together.
+        allocation: How the budget is shared out.
+        refit: Mends the weights that stay, after the choice.
+        exclude: Groups that keep everything and enter no ranking, by name, pattern or module type.
+        minimum: Lowest sparsity of groups, by name or pattern.
+        maximum: Highest sparsity of groups, by name or pattern.
+
+    Example:
+        The textbook neuron y = ReLU(10 x0 - 8 x1 + 0.1 x2) loses its 0.1:
+
+        >>> from secateur import allocation, criteria, granularity
+        >>> neuron = nn.Linear(3, 1, bias=False)
+        >>> _ = neuron.weight.data.copy_(torch.tensor([[10.0, -8.0, 0.1]]))
+        >>> pruner = Pruner(criteria.magnitude(), granularity.weight(), allocation.uniform())
+        >>> pruner.plan(neuron, Budget(nonzeros=3)).masks()["weight"].tolist()
+        [[True, True, False]]
+    """
+
+    method: Criterion | Selection
+    granularity: Granularity
+    allocation: Allocation
+    refit: Refit | None = None
+    exclude: tuple[Pick, ...] = ()
+    minimum: Mapping[str, float] = field(default_factory=dict)
+    maximum: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the bounds.
+
+        Raises:
+            BudgetError: A bound is not a fraction.
+        """
+        for name, value in (*self.minimum.items(), *self.maximum.items()):
+            if not 0 <= value <= 1:
+                raise BudgetError(f"the bound of {name!r} is a sparsity between 0 and 1; given: {value}")
+
+    def groups(self, model: nn.Module) -> dict[str, Units]:
+        """The groups of a model, excluded ones frozen.
+
+        Args:
+            model: The model.
+
+        Returns:
+            Units by name of the group; hand them to `plan` again to save work.
+
+        Raises:
+            ModelError: Nothing is left to prune.
+        """
+        groups = self.granularity(model)
+        for pick in self.exclude:
+            for name in _picked(pick, groups, model):
+                if not groups[name].frozen:
+                    groups[name] = replace(
+                        groups[name], frozen=f"excluded by {pick if isinstance(pick, str) else pick.__name__}"
+                    )
+        if all(units.frozen for units in groups.values()):
+            raise ModelError(f"every group is excluded or frozen: {list(groups)}")
+        return groups
+
+    def plan(
+        self,
+        model: nn.Module,
+        budget: Budget | None = None,
+        *,
+        data: Iterable[Any] | None = None,
+        loss: Callable[[Any, Any], Tensor] | None = None,
+        statistics: Statistics | None = None,
+        units: Mapping[str, Units] | None = None,
+        fraction: float = 1.0,
+        start: Plan | None = None,
+    ) -> Plan:
+        """Decide which units stay. The model is not touched.
+
+        Args:
+            model: The model.
+            budget: How much; may be left out where the granularity fixes it (N:M, kernel patterns).
+            data: Batches of inputs and targets, for criteria that need statistics and for methods that mend.
+            loss: From outputs and targets to a scalar, for statistics that need it.
+            statistics: What `calibrate` returned, instead of `data`.
+            units: What `groups` returned, to save work.
+            fraction: Of the budget, between 0 and 1; schedules use it.
+            start: A plan whose removed units stay removed.
+
+        Returns:
+            The plan.
+        """
+        groups = dict(units) if units is not None else self.groups(model)
+        free = {name: group for name, group in groups.items() if not group.frozen}
+        if isinstance(self.method, Criterion):
+            scores = self._scores(
+                self.method, model, free, statistics or self._calibrate(self.method, model, data, loss)
+            )
+            gone = _gone(start, free)
+            scores = {
+                name: value.masked_fill(gone[name], -torch.inf) if name in gone else value
+                for name, value in scores.items()
+            }
+            sparsities = self._sparsities(groups, scores, budget, fraction, model)
+            plan = Plan(tuple(_part(name, group, scores, sparsities) for name, group in groups.items()))
+        else:
+            sparsities = self._sparsities(groups, {}, budget, fraction, model)
+            plan = self.method(model, free, sparsities, _given(data, self.method))
+        if self.refit is not None:
+            plan = replace(plan, updates={**plan.updates, **self.refit(model, plan, data)})
+        return replace(plan, made_by={**plan.made_by, **self.provenance(budget, fraction)})
+
+    def provenance(self, budget: Budget | None, fraction: float = 1.0) -> dict[str, Any]:
+        """Where a plan comes from.
+
+        Args:
+            budget: Its budget.
+            fraction: Of the budget.
+
+        Returns:
+            Plain JSON.
+        """
+        return {
+            "method": name_of(self.method),
+            "granularity": name_of(self.granularity),
+            "allocation": name_of(self.allocation),
+            "refit": name_of(self.refit) if self.refit else None,
+            "exclude": [pick if isinstance(pick, str) else pick.__name__ for pick in self.exclude],
+            "budget": budget.as_dict() if budget else None,
+            "fraction": fraction,
+        }
+
+    def _calibrate(
+        self, method: Criterion, model: nn.Module, data: Iterable[Any] | None, loss: Callable[[Any, Any], Tensor] | None
+    ) -> Statistics:
+        if not method.needs:
+            return Statistics()
+        return calibrate(model, _given(data, method), method.needs, loss=loss)
+
+    def _scores(
+        self, method: Criterion, model: nn.Module, free: Mapping[str, Units], statistics: Statistics
+    ) -> dict[str, Tensor]:
+        return {name: _score(method, model, name, units, statistics) for name, units in free.items()}
+
+    def _sparsities(
+        self,
+        groups: Mapping[str, Units],
+        scores: Mapping[str, Tensor],
+        budget: Budget | None,
+        fraction: float,
+        model: nn.Module,
+    ) -> dict[str, float]:
+        if not 0 <= fraction <= 1:
+            raise BudgetError(f"fraction of the budget is between 0 and 1; given: {fraction}")
+        low, high = _bounds(self.minimum, groups), _bounds(self.maximum, groups)
+        scored = {
+            name: _scored(name, units, scores.get(name), low.get(name, 0.0) * fraction, high.get(name, 1.0))
+            for name, units in groups.items()
+            if not units.frozen
+        }
+        return counts_for(budget, self.allocation, groups, scored, fraction, model)
+
+
+def _picked(pick: Pick, groups: Mapping[str, Units], model: nn.Module) -> list[str]:
+    if isinstance(pick, str):
+        names = matching(pick, groups)
+        if not names:
+            raise UnknownNameError("group", pick, groups)
+        return names
+    return [name for name, units in groups.items() if any(isinstance(owner, pick) for owner in _owners(units, model))]
+
+
+def _owners(units: Units, model: nn.Module) -> list[nn.Module]:
+    return [model.get_submodule(axis.parameter.rpartition(".")[0]) for axis in units.index]
+
+
+def _bounds(bounds: Mapping[str, float], groups: Mapping[str, Units]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for pattern, value in bounds.items():
+        names = matching(pattern, groups)
+        if not names:
+            raise UnknownNameError("group", pattern, groups)
+        found.update(dict.fromkeys(names, value))
+    return found
+
+
+def _scored(name: str, units: Units, scores: Tensor | None, least: float, most: float) -> Scored:
+    """A group with its bounds: the user's, the pattern's, and one unit that stays in every scope."""
+    floor = 1 - units.scope.n_units / units.n_units
+    full = units.full_sparsity
+    highest = min(most, floor) if full is None else min(most, full)
+    if least > highest + 1e-12:
+        raise BudgetError(f"{name!r}: its lowest sparsity, {least:.4g}, is above its highest, {highest:.4g}")
+    return Scored(
+        _no_scores if scores is None else scores, units.n_units, units.weights_per_unit, units.shape, least, highest
+    )
+
+
+def _no_scores() -> Tensor:
+    raise BudgetError("this allocation ranks scores, and the method has none: use uniform(), fixed() or erdos_renyi()")
+
+
+def _score(method: Criterion, model: nn.Module, name: str, units: Units, statistics: Statistics) -> Tensor:
+    parameters = {axis: _tensor(model, axis.parameter, units, name) for axis in units.index}
+    scores = method.score(Group(name, units, parameters, statistics))
+    if scores.shape != (units.n_units,):
+        raise PlanError(
+            f"{method.name} gave {name!r} scores of shape {tuple(scores.shape)}; it has {units.n_units} units"
+        )
+    if bad := count(scores, lambda x: ~torch.isfinite(x)):
+        weights = sum(count(value, lambda x: ~torch.isfinite(x)) for value in parameters.values())
+        cause = f"{weights} of its weights are NaN or infinite" if weights else "its weights are finite"
+        raise ModelError(f"{method.name} gave {bad} of {len(scores)} scores of {name!r} as NaN or infinite ({cause})")
+    return scores
+
+
+def _tensor(model: nn.Module, name: str, units: Units, group: str) -> Tensor:
+    try:
+        value = model.get_parameter(name).detach()
+    except AttributeError as error:
+        raise PlanError(f"group {group!r} speaks of {name!r}, which {type(model).__name__} does not have") from error
+    shape = next(index.shape for axis, index in units.index.items() if axis.parameter == name)
+    if value.is_meta:
+        raise ModelError(f"{name!r} is on the meta device: load the weights before scoring them")
+    if tuple(value.shape) != shape:
+        raise PlanError(f"{name!r} has shape {tuple(value.shape)}, its units were made for {shape}")
+    return value
+
+
+def _gone(start: Plan | None, free: Mapping[str, Units]) -> dict[str, Tensor]:
+    if start is None:
+        return {}
+    return {
+        part.name: ~part.keep for part in start.parts if part.name in free and len(part.keep) == free[part.name].n_units
+    }
+
+
+def _part(name: str, units: Units, scores: dict[str, Tensor], sparsities: Mapping[str, float]) -> Part:
+    if units.frozen:
+        return Part(name, units, torch.ones(units.n_units, dtype=torch.bool), units.frozen)
+    keep = select(units, scores.pop(name), sparsities[name])  # each group's scores are let go as soon as they are used
+    reason = (
+        ""
+        if not bool(keep.all())
+        else "nothing allocated"
+        if sparsities[name] == 0
+        else "one unit stays in every scope"
+    )
+    return Part(name, units, keep, reason)
+
+
+def _given(data: Iterable[Any] | None, method: object) -> Iterable[Any]:
+    if data is None:
+        raise DataError(f"{name_of(method)} needs data: pass data=, batches of inputs and targets")
+    return data

@@ -1,0 +1,86 @@
+"""L2 norm of every input feature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.granularity.layers import LayerWeight, weight_layers
+
+
+class InputNorm:
+    """L2 norm of what each input channel of a layer has seen.
+
+    `||X_j||_2 = sqrt(sum over samples and positions of x_j^2)`
+
+    Stored per weight parameter, shaped so that it multiplies the weight: `(1, I, 1, 1)` for a convolution of one group.
+
+    Reference:
+        Sun, Liu, Bair, Kolter (2024), A Simple and Effective Pruning Approach for Large Language Models, section 3.
+    """
+
+    needs_loss = False
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._squares: dict[str, Tensor] = {}
+
+    def watch(self, model: nn.Module) -> Iterable[Any]:
+        """Put a hook before every prunable layer.
+
+        Args:
+            model: The model.
+
+        Returns:
+            The hooks' handles.
+        """
+        layers = [layer for layer in weight_layers(model) if not layer.unsuited]
+        return [model.get_submodule(_module(layer)).register_forward_pre_hook(self._hook(layer)) for layer in layers]
+
+    def _hook(self, layer: LayerWeight) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        return partial(self._add, layer)
+
+    def _add(self, layer: LayerWeight, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        values = inputs[0].detach()
+        channel = (
+            values.ndim - 1 - len(layer.kernel)
+        )  # channels come last in a linear layer, before space in a convolution
+        wide = values.to(torch.promote_types(values.dtype, torch.float32))
+        total = wide.square().sum([dim for dim in range(values.ndim) if dim != channel])
+        seen = self._squares.get(layer.parameter)
+        self._squares[layer.parameter] = _beside_weight(layer, total) + (0 if seen is None else seen)
+
+    def batch(self, loss: Tensor | None, samples: int) -> None:
+        """Nothing to do: the hooks have seen the batch.
+
+        Args:
+            loss: Not looked at.
+            samples: Not looked at.
+        """
+
+    def result(self) -> dict[str, Tensor]:
+        """The norms.
+
+        Returns:
+            For each weight whose layer ran, a tensor broadcastable to it.
+        """
+        return {name: squares.sqrt() for name, squares in self._squares.items()}
+
+
+def _module(layer: LayerWeight) -> str:
+    return layer.parameter.rpartition(".")[0]
+
+
+def _beside_weight(layer: LayerWeight, channels: Tensor) -> Tensor:
+    """One value per input channel, in a shape that broadcasts against the weight."""
+    groups, out, in_, kernel = layer.sizes
+    ones = (1,) * len(kernel)
+    if layer.transposed:
+        return channels.reshape(-1, 1, *ones)
+    if groups == 1:
+        return channels.reshape(1, -1, *ones)
+    return channels.reshape(groups, 1, in_, *ones).expand(-1, out, -1, *ones).reshape(groups * out, in_, *ones)

@@ -1,0 +1,118 @@
+"""Small things every loop over data needs: groups of batches, devices, how a model is called."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one perhaps shorter.
+
+    Args:
+        items: What to group.
+        size: At least 1.
+
+    Yields:
+        The next items.
+
+    Example:
+        >>> list(grouped("abcde", 2))
+        [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's first parameter.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        The device; the CPU for a model without parameters.
+
+    Example:
+        >>> device_of(nn.Linear(2, 2))
+        device(type='cpu')
+    """
+    first = next(model.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Tensors moved to a device, also inside dicts, lists and tuples.
+
+    Args:
+        value: A tensor, a container of tensors, or anything else, which is left alone.
+        device: Where to.
+
+    Returns:
+        The value on that device.
+    """
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {key: to_device(inner, device) for key, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(to_device(inner, device) for inner in value)
+    return value
+
+
+def call(model: nn.Module, inputs: Any) -> Any:
+    """Run a model on one batch of inputs.
+
+    Args:
+        model: Any module.
+        inputs: A tuple or list is passed as positional arguments, a dict as keyword arguments,
+            anything else as the only argument.
+
+    Returns:
+        The model's output.
+
+    Example:
+        >>> call(nn.Bilinear(1, 2, 3), (torch.zeros(5, 1), torch.zeros(5, 2))).shape
+        torch.Size([5, 3])
+    """
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, list | tuple):
+        return model(*inputs)
+    return model(inputs)
+
+
+@contextmanager
+def mode(model: nn.Module, *, training: bool) -> Generator[None, None, None]:
+    """Put a model in train or eval mode, and every module back into its own mode at the end.
+
+    Args:
+        model: Any module.
+        training: True: train mode. False: eval mode.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> dropout = nn.Dropout()
+        >>> with mode(dropout, training=False):
+        ...     dropout.training
+        False
+        >>> dropout.training
+        True
+    """
+    before = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was_training in before:
+            module.training = was_training

@@ -1,0 +1,261 @@
+"""Fine-tuning, and plain training: one loop, short enough to copy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from operator import length_hint
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from secateur.errors import DataError, ModelError, RunError
+from secateur.training.batches import call, device_of, grouped, mode, to_device
+from secateur.training.checkpoint import Best, History, Run, load_run, save_run
+from secateur.training.display import progress_bar
+from secateur.training.hook import TrainingHook
+from secateur.training.regularizers import Regularizer
+
+Batches: TypeAlias = Iterable[Any]
+"""(inputs, targets) pairs that can be gone through once an epoch: a DataLoader or a list."""
+Loss: TypeAlias = Callable[[Any, Any], Tensor]
+OptimizerFactory: TypeAlias = Callable[[list[nn.Parameter], float], Optimizer]
+
+
+def sgd(parameters: list[nn.Parameter], learning_rate: float) -> Optimizer:
+    """Stochastic gradient descent with Nesterov momentum 0.9 and weight decay 5e-4.
+
+    Args:
+        parameters: What to train.
+        learning_rate: Step size.
+
+    Returns:
+        The optimizer.
+
+    Example:
+        >>> sgd([nn.Parameter(torch.zeros(1))], 0.1).param_groups[0]["momentum"]
+        0.9
+    """
+    return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
+
+
+def finetune(
+    model: nn.Module,
+    batches: Batches,
+    loss: Loss,
+    *,
+    learning_rate: float,
+    epochs: int,
+    divide_by: float = 10,
+    anneal: bool = False,
+    optimizer: OptimizerFactory = sgd,
+    hook: TrainingHook | None = None,
+    regularizer: Regularizer | None = None,
+    validate: Callable[[nn.Module], float] | None = None,
+    checkpoint: Path | str | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    autocast: torch.dtype | None = None,
+    accumulate: int = 1,
+    on_epoch: Callable[[History], None] | None = None,
+) -> History:
+    r"""Train a pruned model on, in place, at a fraction of the rate it was first trained with.
+
+    Every step of the optimizer follows the gradient of
+
+    .. math:: \frac{1}{k} \sum_{i=1}^{k} \mathrm{loss}(\mathrm{model}(x_i), y_i) + R(\mathrm{model})
+
+    over k = `accumulate` batches, at the rate `learning_rate` / `divide_by`; with `anneal` that
+    rate is multiplied by (1 + cos(pi e / epochs)) / 2 in epoch e = 0, 1, .... With `divide_by=1`
+    this is plain training.
+
+    With `validate`, the weights of the best epoch are put back at the end. Only epochs at whose
+    end the hook is `settled` compete, because an earlier one has more weights left.
+
+    With `checkpoint`, everything that the rest of the run depends on is saved after every epoch:
+    model, optimizer, hook, torch's random generators, the DataLoader's, and the history. A run
+    that stopped for whatever reason and is called again with `resume=True` ends, on a CPU with as
+    many threads, in the same bits as one that never stopped. Python's and NumPy's generators are
+    not saved: draw augmentation from torch's. The rates and `epochs` of the new call hold.
+
+    Args:
+        model: Trained in place; its train or eval mode is as before afterwards.
+        batches: (inputs, targets) pairs, gone through once an epoch; moved to the model's device.
+            Inputs that are a tuple, list or dict are passed as several arguments.
+        loss: Of (outputs, targets): a scalar tensor, the mean over the batch.
+        learning_rate: The rate the dense model was trained with.
+        epochs: How often to go through `batches`.
+        divide_by: Han et al. fine-tune LeNets at 1/10 and AlexNet at 1/100 of the original rate.
+        anneal: Lower the rate along half a cosine over the run.
+        optimizer: Of (parameters, learning rate), such as `sgd` or ``torch.optim.AdamW``.
+        hook: Prunes along the way and keeps zeros zero; see `TrainingHook`.
+        regularizer: Of the model: a scalar tensor, added to the loss; see `l1` and `group_lasso`.
+        validate: Of the model: a number, higher is better; called after every epoch.
+        checkpoint: A file to keep the state of the run in.
+        resume: Go on from `checkpoint` if that file exists.
+        progress: Show a bar where standard output is a terminal.
+        autocast: ``torch.bfloat16``: run the forward pass in mixed precision.
+        accumulate: Batches per step of the optimizer; those left over at the end of an epoch make
+            a step of their own.
+        on_epoch: Called with the history so far after every epoch, before the checkpoint.
+
+    Returns:
+        The losses and validation results, epoch by epoch.
+
+    Raises:
+        RunError: If an argument is out of range, the loss is not finite, or the checkpoint cannot
+            be written, read or fitted to this run.
+        DataError: If there are no batches, in the first epoch or a later one.
+        ModelError: If no parameter requires a gradient.
+
+    Reference:
+        S. Han, J. Pool, J. Tran, W. J. Dally, *Learning both Weights and Connections for Efficient
+        Neural Networks*, NeurIPS 2015, sections 4.1 (LeNet, rate divided by 10) and 4.2 (AlexNet,
+        by 100).
+
+    Example:
+        One weight, one batch, two steps of plain gradient descent on (w - 3)^2 at rate 1/10:
+        w = 0, then 0 + 0.1 * 6 = 0.6, then 0.6 + 0.1 * 4.8 = 1.08.
+
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.zeros_(model.weight)
+        >>> history = finetune(
+        ...     model,
+        ...     [(torch.ones(1, 1), torch.tensor([[3.0]]))],
+        ...     nn.functional.mse_loss,
+        ...     learning_rate=1.0,
+        ...     epochs=2,
+        ...     optimizer=torch.optim.SGD,
+        ... )
+        >>> round(model.weight.item(), 4), [round(loss, 4) for loss in history.losses]
+        (1.08, [9.0, 5.76])
+    """
+    _check(learning_rate, divide_by, epochs, accumulate, autocast)
+    if resume and checkpoint is None:
+        raise RunError("resume=True, but there is no checkpoint; expected a file. Pass checkpoint=")
+    run = Run(model, _built(optimizer, model, learning_rate / divide_by), hook, batches)
+    rates = [group["lr"] for group in run.optimizer.param_groups]
+    best = load_run(checkpoint, run) if checkpoint is not None and resume else Best()
+    step = _Step(run, loss, regularizer, autocast)
+    first, steps = len(best.history.losses), math.ceil(length_hint(batches) / accumulate)
+    shown = progress_bar(steps * epochs or None, steps * first, show=progress)
+    with mode(model, training=True), shown as advance:
+        for epoch in range(first, epochs):
+            _set_rates(run.optimizer, rates, epoch / epochs if anneal else 0.0)
+            where = f"epoch {epoch + 1} of {epochs}"
+            mean_loss = _epoch(step, grouped(batches, accumulate), where, advance)
+            best = _judged(best, run, mean_loss, validate)
+            if on_epoch is not None:
+                on_epoch(best.history)
+            if checkpoint is not None:
+                save_run(checkpoint, run, best)
+    if best.weights is not None:
+        model.load_state_dict(best.weights)
+    return best.history
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of the optimizer, on the mean over a few batches."""
+
+    run: Run
+    loss: Loss
+    regularizer: Regularizer | None
+    autocast: torch.dtype | None
+
+    def __call__(self, group: list[Any], where: str) -> float:
+        self.run.optimizer.zero_grad(set_to_none=True)
+        losses = [self._backward(inputs, targets, 1 / len(group)) for inputs, targets in group]
+        mean = sum(losses) / len(losses)
+        if not math.isfinite(mean):
+            raise RunError(
+                f"the loss is {mean} in {where}; expected a finite number. Use a smaller learning"
+                " rate (or a larger divide_by), and look for inputs that are not finite"
+            )
+        if self.run.hook is not None:
+            self.run.hook.observe()
+        self.run.optimizer.step()
+        if self.run.hook is not None:
+            self.run.hook.step()
+        return mean
+
+    def _backward(self, inputs: Any, targets: Any, share: float) -> float:
+        model, device = self.run.model, device_of(self.run.model)
+        with _precision(device, self.autocast):
+            outputs = call(model, to_device(inputs, device))
+            data_loss = self.loss(outputs, to_device(targets, device))
+        total = data_loss if self.regularizer is None else data_loss + self.regularizer(model)
+        (total * share).backward()
+        return total.item()
+
+
+def _epoch(step: _Step, groups: Iterable[list[Any]], where: str, advance: Callable[[str], None]) -> float:
+    step.run.model.train()
+    losses = []
+    for number, group in enumerate(groups, start=1):
+        losses.append(step(group, f"{where}, step {number}"))
+        advance(f"{where}  loss {losses[-1]:.4g}")
+    if not losses:
+        raise DataError(
+            f"there were no batches in {where}; expected (inputs, targets) pairs anew in every"
+            " epoch. Pass a DataLoader or a list, not a generator, which can be used only once"
+        )
+    return math.fsum(losses) / len(losses)
+
+
+def _judged(best: Best, run: Run, mean_loss: float, validate: Callable[[nn.Module], float] | None) -> Best:
+    history = replace(best.history, losses=(*best.history.losses, mean_loss))
+    if validate is None:
+        return replace(best, history=history)
+    result = float(validate(run.model))
+    settled = run.hook is None or run.hook.settled
+    earlier = history.best_epoch
+    wins = settled and (earlier is None or result > history.validation[earlier])
+    history = replace(history, validation=(*history.validation, result))
+    if not wins:
+        return replace(best, history=history)
+    weights = {name: value.clone() for name, value in run.model.state_dict().items()}
+    return Best(replace(history, best_epoch=len(history.validation) - 1), weights)
+
+
+def _set_rates(optimizer: Optimizer, rates: list[float], part_done: float) -> None:
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * (1 + math.cos(math.pi * part_done)) / 2
+
+
+def _precision(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def _built(factory: OptimizerFactory, model: nn.Module, learning_rate: float) -> Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ModelError(
+            f"{type(model).__name__} has no parameter that requires a gradient; expected at least"
+            " one to train. Call model.requires_grad_(True)"
+        )
+    return factory(parameters, learning_rate)
+
+
+def _check(
+    learning_rate: float,
+    divide_by: float,
+    epochs: int,
+    accumulate: int,
+    autocast: torch.dtype | None,
+) -> None:
+    for name, value, fits, expected in (
+        ("learning_rate", learning_rate, 0 < learning_rate < math.inf, "a number above 0"),
+        ("divide_by", divide_by, 0 < divide_by < math.inf, "a number above 0, such as 10"),
+        ("epochs", epochs, epochs >= 0, "0 or more"),
+        ("accumulate", accumulate, accumulate >= 1, "1 or more batches per step"),
+        # float16 gradients underflow unless the loss is scaled, which this loop does not do.
+        ("autocast", autocast, autocast in (None, torch.bfloat16), "None or torch.bfloat16"),
+    ):
+        if not fits:
+            raise RunError(f"{name} is {value}; expected {expected}. Change this argument")

@@ -1,0 +1,206 @@
+"""Pruning while training: the one object of the library that has state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur import schedules
+from secateur.budget import Budget
+from secateur.criteria import Criterion
+from secateur.errors import DataError, ModelError, PlanError
+from secateur.masking import check_fits, tensor_of, zero
+from secateur.plan import Part, Plan
+from secateur.pruner import Pruner
+from secateur.schedules import Schedule
+from secateur.statistics import Statistics
+
+OBSERVED = frozenset({"gradient"})  # statistics that training itself yields
+
+
+class GradualPruning:
+    """Prunes a model along a schedule while any loop trains it, and keeps zeros zero.
+
+    At the steps where the schedule names a fraction, the pruner makes a new plan for that fraction of the budget;
+    what was removed stays removed. After every step of the optimizer the removed weights are set to zero again,
+    whatever momentum, weight decay or an adaptive optimizer did to them. The model itself stays plain: nothing is
+    hung on it.
+
+    ```python
+    loss.backward()
+    hook.observe()  # removed weights get no gradient; gradients are averaged if the criterion wants them
+    optimizer.step()
+    hook.step()
+    ```
+
+    Args:
+        model: The model, pruned in place. With a schedule that starts at step 0, it is pruned at the first `step`.
+        pruner: Its method is a criterion: a method that mends weights together cannot be repeated while they train.
+        budget: The final one; None where the granularity fixes it.
+        schedule: From step number to fraction of the budget.
+        statistics: For criteria that need more than gradients.
+
+    Raises:
+        ModelError: The pruner's method is not a criterion.
+        DataError: The criterion needs statistics that training does not yield.
+
+    Reference:
+        Zhu, Gupta (2018), To Prune, or Not to Prune; Han et al. (2015), Learning both Weights and Connections.
+
+    Example:
+        >>> from secateur import allocation, criteria, granularity
+        >>> model = nn.Linear(4, 1, bias=False)
+        >>> _ = model.weight.data.copy_(torch.tensor([[4.0, 3.0, 2.0, 1.0]]))
+        >>> pruner = Pruner(criteria.magnitude(), granularity.weight(), allocation.uniform())
+        >>> hook = GradualPruning(model, pruner, Budget(sparsity=0.5), schedules.linear(0, 2))
+        >>> for _ in range(3):
+        ...     hook.step()
+        ...     print(model.weight.tolist(), hook.settled)
+        [[4.0, 3.0, 2.0, 1.0]] False
+        [[4.0, 3.0, 2.0, 0.0]] False
+        [[4.0, 3.0, 0.0, 0.0]] True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        pruner: Pruner,
+        budget: Budget | None,
+        schedule: Schedule,
+        *,
+        statistics: Statistics | None = None,
+    ) -> None:
+        """Look at the model and the pruner; nothing is pruned yet.
+
+        Raises:
+            ModelError: The pruner's method is not a criterion.
+            DataError: The criterion needs statistics that training does not yield.
+        """
+        if not isinstance(pruner.method, Criterion):
+            raise ModelError(
+                "GradualPruning takes criteria only: a method that mends weights is planned once, then fine-tuned"
+            )
+        missing = pruner.method.needs - OBSERVED - set(statistics.values if statistics else ())
+        if missing:
+            raise DataError(f"{pruner.method.name} needs {sorted(missing)}: pass statistics=calibrate(...)")
+        self.model, self.pruner, self.budget, self.schedule = model, pruner, budget, schedule
+        self._given = statistics
+        self._averaging = bool(pruner.method.needs - set(statistics.values if statistics else ()))
+        self._units = pruner.groups(model)
+        self._count = 0
+        self._plan: Plan | None = None
+        self._removed: dict[str, Tensor] = {}
+        self._gradients: dict[str, Tensor] = {}
+        self._observed = 0
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan in force; None before the first one."""
+        return self._plan
+
+    @property
+    def steps(self) -> int:
+        """How often `step` was called."""
+        return self._count
+
+    @property
+    def settled(self) -> bool:
+        """Whether the schedule has reached its end: the final sparsity is in force."""
+        return schedules.settled(self.schedule, self._count)
+
+    def observe(self) -> None:
+        """Look at the gradients: after `backward()` (and unscaling, if they are scaled), before `optimizer.step()`.
+
+        Removed weights get no gradient, so that they count neither in a clipped norm nor in an optimizer's moments.
+        """
+        for name, gone in self._removed.items():
+            gradient = tensor_of(self.model, name).grad
+            if gradient is not None:
+                gradient.masked_fill_(gone, 0)
+        if self._averaging:
+            self._average()
+
+    def step(self) -> None:
+        """Go one step along the schedule and set what is removed to zero: after `optimizer.step()`."""
+        fraction = self.schedule(self._count)
+        if fraction is not None:
+            self._enforce(self._planned(fraction))
+        self._count += 1
+        zero(self.model, self._removed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on: step, decisions, averaged gradients.
+
+        Returns:
+            A tree of tensors and plain values, for `secateur.training.save_state`, or `torch.save`.
+        """
+        keep = {part.name: part.keep for part in self._plan.parts} if self._plan else {}
+        reasons = {part.name: part.reason for part in self._plan.parts} if self._plan else {}
+        return {
+            "step": self._count,
+            "planned": self._plan is not None,
+            "keep": keep,
+            "reasons": reasons,
+            "made_by": dict(self._plan.made_by) if self._plan else {},
+            "gradients": dict(self._gradients),
+            "observed": self._observed,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken; the removed weights of the model are set to zero.
+
+        Args:
+            state: What `state_dict` returned.
+
+        Raises:
+            PlanError: It was taken from another model or granularity.
+        """
+        if state["planned"] and set(state["keep"]) != set(self._units):
+            raise PlanError(f"the state speaks of the groups {list(state['keep'])}, the model has {list(self._units)}")
+        self._count, self._observed = int(state["step"]), int(state["observed"])
+        self._gradients = {name: value.clone() for name, value in state["gradients"].items()}
+        self._plan, self._removed = None, {}
+        if state["planned"]:
+            parts = tuple(
+                Part(name, units, state["keep"][name], state["reasons"][name]) for name, units in self._units.items()
+            )
+            self._enforce(Plan(parts, made_by=dict(state["made_by"])))
+            zero(self.model, self._removed)
+
+    def _planned(self, fraction: float) -> Plan:
+        statistics = self._statistics()
+        plan = self.pruner.plan(
+            self.model, self.budget, statistics=statistics, units=self._units, fraction=fraction, start=self._plan
+        )
+        self._gradients, self._observed = {}, 0
+        return plan
+
+    def _enforce(self, plan: Plan) -> None:
+        check_fits(self.model, plan)
+        masks = plan.masks()
+        self._removed = {name: ~kept.to(tensor_of(self.model, name).device) for name, kept in masks.items()}
+        self._plan = plan
+
+    def _average(self) -> None:
+        """Add the gradients of this step to a running sum, in at least single precision."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.grad is None:
+                continue
+            wide = parameter.grad.detach().to(torch.promote_types(parameter.dtype, torch.float32))
+            self._gradients[name] = self._gradients[name] + wide if name in self._gradients else wide.clone()
+        self._observed += 1
+
+    def _statistics(self) -> Statistics | None:
+        if not self._averaging:
+            return self._given
+        if self._observed == 0:
+            raise DataError(
+                "the criterion reads gradients and none were observed since the last plan: call hook.observe() after "
+                "backward(), and start the schedule at step 1 or later"
+            )
+        mean = {name: total / self._observed for name, total in self._gradients.items()}
+        given = self._given.values if self._given else {}
+        return Statistics({**given, "gradient": mean}, self._observed)

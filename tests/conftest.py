@@ -1,0 +1,25 @@
+"""What the tests share: how hypothesis searches, and a seeded generator."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+# The same examples on every run and every machine. Time is no criterion: machines are shared.
+settings.register_profile(
+    "deterministic",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("deterministic")
+
+
+@pytest.fixture
+def seeded() -> Iterator[torch.Generator]:
+    """Seed torch's global generator, hand out one of the test's own, and restore afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield torch.Generator().manual_seed(0)
