@@ -268,7 +268,8 @@ def _check(units: Units, scores: Tensor, sparsity: float) -> None:
     if full is not None and not units.frozen and round(sparsity * units.n_units) > round(full * units.n_units):
         raise BudgetError(
             f"the pattern keeps {units.keep_per_scope} of every {units.n_units // units.scope.n_units} units, "
-            f"so at most {full:.4g} of them can go; {sparsity:.4g} was asked. Leave the budget out, or choose a sparser pattern"
+            f"so at most {full:.4g} of them can go; {sparsity:.4g} was asked. Leave the budget out, or choose a "
+            "sparser pattern"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from secateur.batches import call, device_of, mode, samples_in, to_device
 from secateur.errors import DataError, UnknownNameError
 from secateur.statistics.gradient import MeanGradient
 from secateur.statistics.input_norm import InputNorm
@@ -48,7 +49,7 @@ def calibrate(
 
     Args:
         model: The model.
-        batches: Pairs of inputs and targets, on the model's device. Inputs that are a tuple are unpacked into the call.
+        batches: Pairs of inputs and targets. Inputs that are a tuple, list or dict are unpacked into the call.
         needs: Which statistics: names of `COLLECTORS`.
         loss: From outputs and targets to a scalar, mean over the batch; wanted by `"gradient"`.
 
@@ -82,28 +83,25 @@ def calibrate(
 
 @contextmanager
 def _watching(model: nn.Module, collectors: Iterable[Collector]) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
     with ExitStack() as stack:
         for collector in collectors:
             for handle in collector.watch(model):
                 stack.callback(handle.remove)
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+        stack.enter_context(mode(model, training=False))
+        yield
 
 
 def _pass(
     model: nn.Module, batches: Iterable[tuple[Any, Any]], collectors: Iterable[Collector], loss: Loss | None
 ) -> int:
     total = 0
-    for inputs, targets in batches:
+    device = device_of(model)
+    for batch in batches:
+        inputs, targets = to_device(batch, device)
         with torch.set_grad_enabled(loss is not None):
-            outputs = model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+            outputs = call(model, inputs)
             value = loss(outputs, targets) if loss is not None else None
-        size = len(inputs[0]) if isinstance(inputs, (tuple, list)) else len(inputs)
+        size = samples_in(inputs)
         for collector in collectors:
             collector.batch(value, size)
         total += size

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from secateur.errors import RunError
+from secateur.state import load_state, save_state
 from secateur.training.hook import TrainingHook
-from secateur.training.state import load_state, save_state
 
 
 @dataclass(frozen=True)

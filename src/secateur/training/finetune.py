@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from secateur.batches import call, device_of, grouped, mode, to_device
 from secateur.errors import DataError, ModelError, RunError
-from secateur.training.batches import call, device_of, grouped, mode, to_device
+from secateur.plan import Plan
 from secateur.training.checkpoint import Best, History, Run, load_run, save_run
 from secateur.training.display import progress_bar
 from secateur.training.hook import TrainingHook
+from secateur.training.keep_zeros import KeepZeros
 from secateur.training.regularizers import Regularizer
 
 Batches: TypeAlias = Iterable[Any]
@@ -54,6 +56,7 @@ def finetune(
     divide_by: float = 10,
     anneal: bool = False,
     optimizer: OptimizerFactory = sgd,
+    plan: Plan | None = None,
     hook: TrainingHook | None = None,
     regularizer: Regularizer | None = None,
     validate: Callable[[nn.Module], float] | None = None,
@@ -93,6 +96,7 @@ def finetune(
         divide_by: Han et al. fine-tune LeNets at 1/10 and AlexNet at 1/100 of the original rate.
         anneal: Lower the rate along half a cosine over the run.
         optimizer: Of (parameters, learning rate), such as `sgd` or ``torch.optim.AdamW``.
+        plan: Applied to the model before the first step, and its zeros kept.
         hook: Prunes along the way and keeps zeros zero; see `TrainingHook`.
         regularizer: Of the model: a scalar tensor, added to the loss; see `l1` and `group_lasso`.
         validate: Of the model: a number, higher is better; called after every epoch.
@@ -138,6 +142,10 @@ def finetune(
     _check(learning_rate, divide_by, epochs, accumulate, autocast)
     if resume and checkpoint is None:
         raise RunError("resume=True, but there is no checkpoint; expected a file. Pass checkpoint=")
+    if plan is not None:
+        if hook is not None:
+            raise RunError("plan and hook were both given; expected one: a plan to hold, or a hook that makes plans")
+        hook = KeepZeros(model, plan)
     run = Run(model, _built(optimizer, model, learning_rate / divide_by), hook, batches)
     rates = [group["lr"] for group in run.optimizer.param_groups]
     best = load_run(checkpoint, run) if checkpoint is not None and resume else Best()

@@ -12,11 +12,11 @@ from secateur import schedules
 from secateur.budget import Budget
 from secateur.criteria import Criterion
 from secateur.errors import DataError, ModelError, PlanError
-from secateur.masking import check_fits, tensor_of, zero
 from secateur.plan import Part, Plan
 from secateur.pruner import Pruner
 from secateur.schedules import Schedule
 from secateur.statistics import Statistics
+from secateur.training.keep_zeros import KeepZeros
 
 OBSERVED = frozenset({"gradient"})  # statistics that training itself yields
 
@@ -91,15 +91,14 @@ class GradualPruning:
         self._averaging = bool(pruner.method.needs - set(statistics.values if statistics else ()))
         self._units = pruner.groups(model)
         self._count = 0
-        self._plan: Plan | None = None
-        self._removed: dict[str, Tensor] = {}
+        self._held: KeepZeros | None = None
         self._gradients: dict[str, Tensor] = {}
         self._observed = 0
 
     @property
     def plan(self) -> Plan | None:
         """The plan in force; None before the first one."""
-        return self._plan
+        return self._held.plan if self._held else None
 
     @property
     def steps(self) -> int:
@@ -116,10 +115,8 @@ class GradualPruning:
 
         Removed weights get no gradient, so that they count neither in a clipped norm nor in an optimizer's moments.
         """
-        for name, gone in self._removed.items():
-            gradient = tensor_of(self.model, name).grad
-            if gradient is not None:
-                gradient.masked_fill_(gone, 0)
+        if self._held:
+            self._held.observe()
         if self._averaging:
             self._average()
 
@@ -127,9 +124,10 @@ class GradualPruning:
         """Go one step along the schedule and set what is removed to zero: after `optimizer.step()`."""
         fraction = self.schedule(self._count)
         if fraction is not None:
-            self._enforce(self._planned(fraction))
+            self._held = KeepZeros(self.model, self._planned(fraction))
+        elif self._held:
+            self._held.step()
         self._count += 1
-        zero(self.model, self._removed)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on: step, decisions, averaged gradients.
@@ -137,14 +135,13 @@ class GradualPruning:
         Returns:
             A tree of tensors and plain values, for `secateur.training.save_state`, or `torch.save`.
         """
-        keep = {part.name: part.keep for part in self._plan.parts} if self._plan else {}
-        reasons = {part.name: part.reason for part in self._plan.parts} if self._plan else {}
+        parts = self.plan.parts if self.plan else ()
         return {
             "step": self._count,
-            "planned": self._plan is not None,
-            "keep": keep,
-            "reasons": reasons,
-            "made_by": dict(self._plan.made_by) if self._plan else {},
+            "planned": self.plan is not None,
+            "keep": {part.name: part.keep for part in parts},
+            "reasons": {part.name: part.reason for part in parts},
+            "made_by": dict(self.plan.made_by) if self.plan else {},
             "gradients": dict(self._gradients),
             "observed": self._observed,
         }
@@ -162,27 +159,20 @@ class GradualPruning:
             raise PlanError(f"the state speaks of the groups {list(state['keep'])}, the model has {list(self._units)}")
         self._count, self._observed = int(state["step"]), int(state["observed"])
         self._gradients = {name: value.clone() for name, value in state["gradients"].items()}
-        self._plan, self._removed = None, {}
+        self._held = None
         if state["planned"]:
             parts = tuple(
                 Part(name, units, state["keep"][name], state["reasons"][name]) for name, units in self._units.items()
             )
-            self._enforce(Plan(parts, made_by=dict(state["made_by"])))
-            zero(self.model, self._removed)
+            self._held = KeepZeros(self.model, Plan(parts, made_by=dict(state["made_by"])))
 
     def _planned(self, fraction: float) -> Plan:
         statistics = self._statistics()
         plan = self.pruner.plan(
-            self.model, self.budget, statistics=statistics, units=self._units, fraction=fraction, start=self._plan
+            self.model, self.budget, statistics=statistics, units=self._units, fraction=fraction, start=self.plan
         )
         self._gradients, self._observed = {}, 0
         return plan
-
-    def _enforce(self, plan: Plan) -> None:
-        check_fits(self.model, plan)
-        masks = plan.masks()
-        self._removed = {name: ~kept.to(tensor_of(self.model, name).device) for name, kept in masks.items()}
-        self._plan = plan
 
     def _average(self) -> None:
         """Add the gradients of this step to a running sum, in at least single precision."""

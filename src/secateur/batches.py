@@ -1,4 +1,4 @@
-"""Small things every loop over data needs: groups of batches, devices, how a model is called."""
+"""Small things that every loop over data needs: groups of batches, devices, how a model is called."""
 
 from __future__ import annotations
 
@@ -88,6 +88,26 @@ def call(model: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, list | tuple):
         return model(*inputs)
     return model(inputs)
+
+
+def samples_in(inputs: Any) -> int:
+    """How many samples a batch has: the length of its first tensor.
+
+    Args:
+        inputs: A tensor, or a list, tuple or dict of tensors.
+
+    Returns:
+        The number.
+
+    Example:
+        >>> samples_in((torch.zeros(5, 2), torch.zeros(5)))
+        5
+    """
+    if isinstance(inputs, Mapping):
+        return samples_in(next(iter(inputs.values())))
+    if isinstance(inputs, list | tuple):
+        return samples_in(inputs[0])
+    return len(inputs)
 
 
 @contextmanager
