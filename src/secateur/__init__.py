@@ -10,7 +10,7 @@ Everything above makes a `Plan` (which units stay), everything below consumes on
 loop
 """
 
-from secateur import allocation, criteria, granularity, schedules, statistics, training
+from secateur import allocation, criteria, granularity, schedules, statistics, tasks, training
 from secateur.budget import Budget
 from secateur.criteria import Criterion, Group
 from secateur.errors import (
@@ -58,5 +58,6 @@ __all__ = [
     "schedules",
     "select",
     "statistics",
+    "tasks",
     "training",
 ]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import nn
 
 from secateur.allocation import Allocation, Scored
 from secateur.allocation.fixed import resolve
+from secateur.allocation.scored import check_reachable
 from secateur.errors import BudgetError
-from secateur.index_maps import Cover, Embedded
 from secateur.plan import Part
+from secateur.plan.part import overlapping
 from secateur.units import Units, removed_units, select
 
 Pairs = Mapping[str, float]
@@ -25,7 +26,7 @@ class Budget:
 
     Args:
         sparsity: Fraction of the units to remove, of all that are free to go, 0 <= s < 1.
-        weights_removed: Fraction of the weights to remove, of all weights in the plan's layers, frozen ones included.
+        weights_removed: Fraction of the weights to remove, of all in groups that are free to go.
         nonzeros: The `N` of `||W||_0 < N`: strictly fewer weights than this stay, frozen ones included.
         parameters: Fraction of the model's parameters that may stay.
         macs: Fraction of the multiply-accumulates that may stay.
@@ -87,6 +88,7 @@ def counts_for(
     scored: Mapping[str, Scored],
     fraction: float,
     model: nn.Module,
+    gone: Pairs | None = None,
 ) -> dict[str, float]:
     """The sparsity of every free group: the budget resolved, shared out, rounded to whole units, the total exact.
 
@@ -97,6 +99,7 @@ def counts_for(
         scored: The free ones.
         fraction: Of the budget.
         model: For its name in errors.
+        gone: Sparsity that groups have already and do not go below, whatever the budget says.
 
     Returns:
         Sparsity by group.
@@ -104,12 +107,18 @@ def counts_for(
     Raises:
         BudgetError: The budget cannot be met, or its measure is not known here.
     """
+    if budget is not None and budget.sparsity is not None:
+        check_reachable(scored, budget.sparsity * fraction)  # by the bounds alone: what is gone may exceed the budget
+    scored = {
+        name: replace(group, least=max(group.least, (gone or {}).get(name, 0.0))) for name, group in scored.items()
+    }
     if budget is None:
         return _fixed_by_patterns(groups, scored, fraction)
     if budget.per_group is not None:
         return _as_given(budget.per_group, scored, fraction)
     if budget.sparsity is not None:
-        return _shared(allocation, groups, scored, budget.sparsity * fraction)
+        units = sum(group.n_units for group in scored.values())
+        return _shared(allocation, groups, scored, max(budget.sparsity * fraction, _least(scored) / units))
     for name in ("parameters", "macs", "cost"):
         if getattr(budget, name) is not None:
             raise BudgetError(
@@ -126,7 +135,7 @@ def _fixed_by_patterns(groups: Mapping[str, Units], scored: Mapping[str, Scored]
         raise BudgetError(
             f"how much is to go? {free[:5]} have no fixed pattern: pass a Budget, e.g. Budget(sparsity=0.9)"
         )
-    return {name: (value or 0.0) * fraction for name, value in full.items()}
+    return {name: max((value or 0.0) * fraction, scored[name].least) for name, value in full.items()}
 
 
 def _as_given(sparsities: Pairs, scored: Mapping[str, Scored], fraction: float) -> dict[str, float]:
@@ -154,14 +163,16 @@ def _shared(
 
 
 def _weights_to_remove(budget: Budget, groups: Mapping[str, Units], fraction: float) -> int:
-    total = sum(
-        {
-            axis.parameter: math.prod(index.shape) for units in groups.values() for axis, index in units.index.items()
-        }.values()
-    )
+    free = {name: units for name, units in groups.items() if not units.frozen}
     if budget.nonzeros is not None:
-        return math.ceil(max(0, total - budget.nonzeros + 1) * fraction)
-    return math.ceil(total * (budget.weights_removed or 0.0) * fraction - 1e-6)
+        return math.ceil(max(0, _weights_in(groups) - budget.nonzeros + 1) * fraction)
+    return math.ceil(_weights_in(free) * (budget.weights_removed or 0.0) * fraction - 1e-6)
+
+
+def _weights_in(groups: Mapping[str, Units]) -> int:
+    """Weights of all parameters of some groups, each parameter counted once."""
+    sizes = {axis.parameter: math.prod(index.shape) for units in groups.values() for axis, index in units.index.items()}
+    return sum(sizes.values())
 
 
 def _by_weights(
@@ -172,20 +183,29 @@ def _by_weights(
     most = sum(round(group.most * group.n_units) for group in scored.values())
     _check_weights(groups, scored, target)
     if (size := _one_size(groups, scored)) is not None:
-        return _shared(allocation, groups, scored, math.ceil(target / size) / total)
-    low, high = sum(math.ceil(group.least * group.n_units - 1e-9) for group in scored.values()), most
+        return _shared(allocation, groups, scored, max(math.ceil(target / size), _least(scored)) / total)
+
+    def enough(units: int) -> bool:
+        try:
+            return _weights(groups, scored, _shared(allocation, groups, scored, units / total)) >= target
+        except BudgetError:  # more than this allocation can remove
+            return True
+
+    low, high = _least(scored), most
     while low < high:
         middle = (low + high) // 2
-        if _weights(groups, scored, _shared(allocation, groups, scored, middle / total)) < target:
-            low = middle + 1
-        else:
-            high = middle
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
     return _shared(allocation, groups, scored, high / total)
+
+
+def _least(scored: Mapping[str, Scored]) -> int:
+    """Units that go in any case."""
+    return sum(math.ceil(group.least * group.n_units - 1e-9) for group in scored.values())
 
 
 def _one_size(groups: Mapping[str, Units], scored: Mapping[str, Scored]) -> int | None:
     """Weights per unit if all units of all groups are of one size, do not overlap, and each group is one scope."""
-    if any(_overlapping(groups[name]) or groups[name].scope.n_units > 1 for name in scored):
+    if any(overlapping(groups[name]) or groups[name].scope.n_units > 1 for name in scored):
         return None
     sizes = {_size(group) for group in scored.values()}
     return sizes.pop() if len(sizes) == 1 else None
@@ -194,10 +214,10 @@ def _one_size(groups: Mapping[str, Units], scored: Mapping[str, Scored]) -> int 
 def _check_weights(groups: Mapping[str, Units], scored: Mapping[str, Scored], target: int) -> None:
     reach = _weights(groups, scored, {name: group.most for name, group in scored.items()})
     if target > reach:
-        total = sum(math.prod(units.shape) for units in groups.values())
+        free = _weights_in({name: groups[name] for name in scored})
         raise BudgetError(
-            f"{target} weights cannot go: frozen groups, maxima and one unit that stays in every scope leave at most "
-            f"{reach} of {total}, i.e. weights_removed={reach / total:.6g} or nonzeros={total - reach + 1}"
+            f"{target} weights cannot go: frozen groups, maxima and one unit that stays in every scope let at most "
+            f"{reach} go, i.e. weights_removed={reach / free:.6g} or nonzeros={_weights_in(groups) - reach + 1}"
         )
 
 
@@ -208,7 +228,7 @@ def _weights(groups: Mapping[str, Units], scored: Mapping[str, Scored], sparsiti
 def _weights_gone(units: Units, group: Scored, sparsity: float) -> int:
     """Weights that a sparsity of units takes along; of units that differ or overlap only the choice itself tells."""
     size = _size(group)
-    if size is not None and not _overlapping(units):
+    if size is not None and not overlapping(units):
         return removed_units(units, sparsity) * size
     return Part("", units, select(units, group.values(), sparsity)).weights_removed
 
@@ -219,9 +239,3 @@ def _size(group: Scored) -> int | None:
     if counts.stride() != (0,) and bool((counts != counts[0]).any()):
         return None
     return int(counts[0])
-
-
-def _overlapping(units: Units) -> bool:
-    return any(
-        isinstance(index.inner if isinstance(index, Embedded) else index, Cover) for index in units.index.values()
-    )

@@ -16,6 +16,7 @@ from secateur.errors import BudgetError, DataError, ModelError, PlanError, Unkno
 from secateur.granularity import Granularity
 from secateur.names import matching
 from secateur.plan import Part, Plan
+from secateur.plan.file import same
 from secateur.ranking import count
 from secateur.recipe import name_of
 from secateur.statistics import Statistics, calibrate
@@ -118,7 +119,8 @@ class Pruner:
             statistics: What `calibrate` returned, instead of `data`.
             units: What `groups` returned, to save work.
             fraction: Of the budget, between 0 and 1; schedules use it.
-            start: A plan whose removed units stay removed.
+            start: A plan of the same granularity whose removed units stay removed, also where the budget alone would
+                bring some back.
 
         Returns:
             The plan.
@@ -129,15 +131,15 @@ class Pruner:
             scores = self._scores(
                 self.method, model, free, statistics or self._calibrate(self.method, model, data, loss)
             )
-            gone = _gone(start, free)
+            gone = _gone(start, groups)
             scores = {
-                name: value.masked_fill(gone[name], -torch.inf) if name in gone else value
+                name: value.masked_fill(gone[name].to(value.device), -torch.inf) if name in gone else value
                 for name, value in scores.items()
             }
-            sparsities = self._sparsities(groups, scores, budget, fraction, model)
+            sparsities = self._sparsities(groups, scores, budget, fraction, model, gone)
             plan = Plan(tuple(_part(name, group, scores, sparsities) for name, group in groups.items()))
         else:
-            sparsities = self._sparsities(groups, {}, budget, fraction, model)
+            sparsities = self._sparsities(groups, {}, budget, fraction, model, {})
             plan = self.method(model, free, sparsities, _given(data, self.method))
         if self.refit is not None:
             plan = replace(plan, updates={**plan.updates, **self.refit(model, plan, data)})
@@ -182,6 +184,7 @@ class Pruner:
         budget: Budget | None,
         fraction: float,
         model: nn.Module,
+        gone: Mapping[str, Tensor],
     ) -> dict[str, float]:
         if not 0 <= fraction <= 1:
             raise BudgetError(f"fraction of the budget is between 0 and 1; given: {fraction}")
@@ -191,7 +194,8 @@ class Pruner:
             for name, units in groups.items()
             if not units.frozen
         }
-        return counts_for(budget, self.allocation, groups, scored, fraction, model)
+        already = {name: int(torch.count_nonzero(units)) / len(units) for name, units in gone.items()}
+        return counts_for(budget, self.allocation, groups, scored, fraction, model, already)
 
 
 def _picked(pick: Pick, groups: Mapping[str, Units], model: nn.Module) -> list[str]:
@@ -222,6 +226,8 @@ def _scored(name: str, units: Units, scores: Tensor | None, least: float, most: 
     floor = 1 - units.scope.n_units / units.n_units
     full = units.full_sparsity
     highest = min(most, floor) if full is None else min(most, full)
+    if units.scope.n_units == 1:  # a sparsity means so many whole units, as in `select`
+        least, highest = (round(value * units.n_units) / units.n_units for value in (least, highest))
     if least > highest + 1e-12:
         raise BudgetError(f"{name!r}: its lowest sparsity, {least:.4g}, is above its highest, {highest:.4g}")
     return Scored(
@@ -240,6 +246,8 @@ def _score(method: Criterion, model: nn.Module, name: str, units: Units, statist
         raise PlanError(
             f"{method.name} gave {name!r} scores of shape {tuple(scores.shape)}; it has {units.n_units} units"
         )
+    if not scores.is_floating_point():
+        raise PlanError(f"{method.name} gave {name!r} scores of {scores.dtype}; floating point is expected")
     if bad := count(scores, lambda x: ~torch.isfinite(x)):
         weights = sum(count(value, lambda x: ~torch.isfinite(x)) for value in parameters.values())
         cause = f"{weights} of its weights are NaN or infinite" if weights else "its weights are finite"
@@ -260,12 +268,21 @@ def _tensor(model: nn.Module, name: str, units: Units, group: str) -> Tensor:
     return value
 
 
-def _gone(start: Plan | None, free: Mapping[str, Units]) -> dict[str, Tensor]:
-    if start is None:
-        return {}
-    return {
-        part.name: ~part.keep for part in start.parts if part.name in free and len(part.keep) == free[part.name].n_units
-    }
+def _gone(start: Plan | None, groups: Mapping[str, Units]) -> dict[str, Tensor]:
+    """The units that an earlier plan removed, by group."""
+    gone: dict[str, Tensor] = {}
+    for part in start.parts if start else ():
+        if bool(part.keep.all()):
+            continue
+        units = groups.get(part.name)
+        if units is None or units.frozen or not (part.units is units or same(part.units, units)):
+            why = "is no group here" if units is None else units.frozen or "has other units here"
+            raise PlanError(
+                f"the plan to start from removes units of {part.name!r}, which {why}: start from a plan of the same "
+                "granularity, with nothing more excluded"
+            )
+        gone[part.name] = ~part.keep | gone.get(part.name, ~part.keep)
+    return gone
 
 
 def _part(name: str, units: Units, scores: dict[str, Tensor], sparsities: Mapping[str, float]) -> Part:

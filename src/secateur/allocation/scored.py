@@ -106,6 +106,9 @@ def along(
     Returns:
         Sparsity of each group.
 
+    Raises:
+        BudgetError: The end of the curve is less than what is wanted.
+
     Example:
         Two groups of 4 and 6 units, the first of which may not lose more than half:
 
@@ -122,6 +125,11 @@ def along(
         point = curve(t)
         return {name: group.clamp(point[name]) for name, group in groups.items()}
 
+    if (most := removed(groups, held(1.0))) < wanted - 0.5:
+        raise BudgetError(
+            f"sparsity {sparsity:.6g} cannot be met: this allocation removes at most {most:.0f} of the "
+            f"{sum(group.n_units for group in groups.values())} units. Name more groups in it, or ask for less"
+        )
     low, high = 0.0, 1.0
     for _ in range(STEPS):
         middle = (low + high) / 2

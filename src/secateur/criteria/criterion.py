@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from secateur.errors import ModelError
-from secateur.index_maps import How
+from secateur.index_maps import How, IndexMap
 from secateur.statistics import Statistics
 from secateur.units import ParameterAxis, Role, Units, fold
 
@@ -119,7 +119,7 @@ def _score(
     if not axes:
         raise ModelError(f"{name} looks at weights of the roles {roles}; group {group.name!r} has none of them")
     maps = {axis: units.index[axis] for axis in axes}
-    single = alone is not None and all(index.n_units == math.prod(index.shape) for index in maps.values())
+    single = alone is not None and all(map(_of_single_weights, maps.values()))
     formula = alone if single else f
     folded = []
     for axis, index in maps.items():
@@ -127,6 +127,10 @@ def _score(
         value = index.reduce(formula(_wide(group.parameters[axis]), *extra), within)
         folded.append(value if single or finish is None else finish(value))
     return fold(folded, across)
+
+
+def _of_single_weights(index: IndexMap) -> bool:
+    return index.n_units == math.prod(index.shape) and bool((index.counts() == 1).all())
 
 
 def _wide(values: Tensor) -> Tensor:

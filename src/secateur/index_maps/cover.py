@@ -25,7 +25,7 @@ class Cover:
         patterns: For each pattern, the positions it keeps, counted row-major inside the kernel.
 
     Raises:
-        PlanError: A position is outside the kernel, or no pattern keeps it.
+        PlanError: A position is outside the kernel, or no pattern keeps it, or a pattern is empty.
 
     Example:
         One kernel of two weights, three patterns: the first weight, the second, both.
@@ -51,12 +51,10 @@ class Cover:
         held = {cell for pattern in self.patterns for cell in pattern}
         if self.shape[len(self.shape) - len(self.kernel) :] != self.kernel or not self.kernel:
             raise PlanError(f"a weight of shape {self.shape} has no kernel of {self.kernel}")
-        if any(len(set(pattern)) != len(pattern) for pattern in self.patterns) or not held <= set(
-            range(min(cells, len(held) + 1))
-        ):
-            outside = sorted(cell for cell in held if not 0 <= cell < cells)
+        outside = sorted(cell for cell in held if not 0 <= cell < cells)
+        if outside or any(len(set(pattern)) != len(pattern) or not pattern for pattern in self.patterns):
             raise PlanError(
-                f"a pattern has positions outside the kernel or twice ({outside or self.patterns}): "
+                f"a pattern is empty, or has positions twice or outside the kernel ({outside or self.patterns}): "
                 f"0 to {cells - 1}, each once"
             )
         if len(held) != cells:

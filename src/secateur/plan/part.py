@@ -102,10 +102,25 @@ class Part:
         return "all" if scopes == 1 else f"{scopes} of {size}"
 
 
+def overlapping(units: Units) -> bool:
+    """Whether a weight may belong to several units.
+
+    Args:
+        units: The group.
+
+    Returns:
+        True if so.
+    """
+    return any(map(_layered, units.index.values()))
+
+
+def _layered(index: IndexMap) -> bool:
+    return _layered(index.inner) if isinstance(index, Embedded) else isinstance(index, Cover)
+
+
 def _gone(index: IndexMap, keep: Tensor) -> int:
     """Weights removed. Units that overlap have to be laid over one another; otherwise their sizes add up."""
-    inner = index.inner if isinstance(index, Embedded) else index
-    if isinstance(inner, Cover):
+    if _layered(index):
         return int(torch.count_nonzero(~index.mask(keep)))
     counts = index.counts()
     if counts.stride() == (0,):  # all units of one size

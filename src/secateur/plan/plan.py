@@ -14,7 +14,7 @@ from torch import Tensor
 
 from secateur.errors import PlanError
 from secateur.plan import file, lift
-from secateur.plan.part import Part
+from secateur.plan.part import Part, overlapping
 from secateur.text import as_text, percent, table
 
 COLUMNS = ("group", "shape", "units kept>", "sparsity>", "weights removed>", "scope", "remark")
@@ -114,17 +114,17 @@ class Plan:
             PlanError: Shapes differ, or a fixed pattern meets another removal on one parameter.
         """
         _check_united(self, other)
-        theirs = {part.name: part for part in other.parts}
+        theirs = list(other.parts)
         merged = []
         for part in self.parts:
-            twin = theirs.get(part.name)
-            if twin is not None and file.same(part.units, twin.units):
+            twin = next((two for two in theirs if _mergeable(part, two)), None)
+            if twin is not None:
                 keep, reason = part.keep & twin.keep, "" if bool((~(part.keep & twin.keep)).any()) else part.reason
                 part = replace(part, keep=keep, reason=reason)  # noqa: PLW2901
-                del theirs[part.name]
+                theirs.remove(twin)
             merged.append(part)
         made_by = {"united": [dict(self.made_by), dict(other.made_by)]}
-        return Plan((*merged, *theirs.values()), {**self.updates, **other.updates}, made_by)
+        return Plan((*merged, *theirs), {**self.updates, **other.updates}, made_by)
 
     def then(self, other: Plan) -> Plan:
         """This plan, followed by one that was made on the model without what this one removes.
@@ -210,6 +210,12 @@ def _check_united(first: Plan, second: Plan) -> None:
                     f"{two.name!r}: a fixed pattern and another removal on the same weight; after shrinking, the "
                     "pattern would no longer hold. Make the pattern on the smaller model and use first.then(second)"
                 )
+
+
+def _mergeable(one: Part, two: Part) -> bool:
+    """Whether keeping what both keep is the same as keeping the weights that both keep: not where units overlap."""
+    alike = one.name == two.name and file.same(one.units, two.units)
+    return alike and (not overlapping(one.units) or torch.equal(one.keep, two.keep))
 
 
 def _pattern_meets_other(one: Part, two: Part) -> bool:

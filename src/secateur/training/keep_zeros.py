@@ -39,8 +39,8 @@ class KeepZeros:
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> model(torch.ones(1, 2)).sum().backward()
         >>> held.observe()
-        ... optimizer.step()
-        ... held.step()
+        >>> optimizer.step()
+        >>> held.step()
         >>> model.weight.detach()[0, 1], model.weight.grad
         (tensor(0.), tensor([[1., 0.]]))
     """

@@ -1,0 +1,78 @@
+"""A task by name: one of ours, or a user's own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from secateur.errors import DataError, UnknownNameError
+from secateur.tasks.digits import digits
+from secateur.tasks.task import Task
+
+BUILT_IN: Mapping[str, Callable[[], Task]] = {"digits": digits}
+
+
+def load_task(name: str) -> Task:
+    """A task by name.
+
+    Args:
+        name: A built-in task, or `module:attribute`, or `path/to/file.py:attribute`, where the attribute is a `Task`
+            or a function that returns one. Modules are looked for in the current directory too. The module is run, as
+            any import is.
+
+    Returns:
+        The task.
+
+    Raises:
+        UnknownNameError: There is no such built-in task, or no such attribute.
+        DataError: The module cannot be imported, or the attribute is no task.
+
+    Example:
+        >>> load_task("digits").name
+        'digits'
+    """
+    module, colon, attribute = name.rpartition(":")
+    if not colon:
+        if name not in BUILT_IN:
+            raise UnknownNameError("task (yours would be MODULE:ATTRIBUTE)", name, BUILT_IN)
+        return BUILT_IN[name]()
+    found = _module(module)
+    if not hasattr(found, attribute):
+        raise UnknownNameError(f"attribute of {module}", attribute, [key for key in vars(found) if key[0] != "_"])
+    return _checked(name, getattr(found, attribute))
+
+
+def _checked(name: str, value: Any) -> Task:
+    task = value() if callable(value) and not isinstance(value, Task) else value
+    if not isinstance(task, Task):
+        raise DataError(f"{name} is {type(task).__name__}; expected a secateur Task, or a function that returns one")
+    return task
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        if name.endswith(".py"):
+            return _from_file(Path(name))
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+        return importlib.import_module(name)
+    except (ImportError, FileNotFoundError) as error:
+        raise DataError(
+            f"{name} cannot be imported: {error}. Give MODULE:ATTRIBUTE with a module of this environment or of the "
+            "current directory, or path/to/file.py:ATTRIBUTE"
+        ) from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module

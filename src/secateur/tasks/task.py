@@ -1,0 +1,175 @@
+"""What a task is, and the three things one does with it: load its data, train its model, measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
+
+from secateur.batches import call, device_of, mode, samples_in, to_device
+from secateur.errors import DataError
+from secateur.training import History, finetune
+from secateur.training.finetune import OptimizerFactory, sgd
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model, its data, its loss and its metric.
+
+    Args:
+        name: What it is called.
+        model: Makes an untrained model; its weights come from torch's global generator.
+        train: Dataset of (inputs, target) to train on.
+        validation: To choose by: the best epoch, a ratio.
+        test: To report, never to choose by.
+        loss: Of (outputs, targets): a scalar tensor, the mean over the batch.
+        metric: Of (outputs, targets): a number, the mean over the batch; higher is better.
+        example: Inputs of a batch of one, for whatever looks at shapes.
+        metric_name: For people.
+        batch_size: Samples in a batch.
+        epochs: Epochs that train the dense model.
+        learning_rate: The rate at the start of training.
+        optimizer: Of (parameters, learning rate).
+
+    Example:
+        >>> x, y = torch.arange(8.0).reshape(8, 1), torch.arange(8.0).reshape(8, 1)
+        >>> data = TensorDataset(x, 2 * y)
+        >>> def near(outputs, targets):
+        ...     return float((outputs - targets).abs().lt(0.5).float().mean())
+        >>> line = Task(
+        ...     "line",
+        ...     lambda: nn.Linear(1, 1),
+        ...     data,
+        ...     data,
+        ...     data,
+        ...     nn.functional.mse_loss,
+        ...     near,
+        ...     x[:1],
+        ...     learning_rate=0.01,
+        ... )
+        >>> model, history = train(line, seed=0, epochs=100)
+        >>> evaluate(model, line)
+        1.0
+    """
+
+    name: str
+    model: Callable[[], nn.Module]
+    train: Dataset[Any]
+    validation: Dataset[Any]
+    test: Dataset[Any]
+    loss: Callable[[Any, Any], Tensor]
+    metric: Callable[[Any, Any], float]
+    example: Any
+    metric_name: str = "accuracy"
+    batch_size: int = 64
+    epochs: int = 10
+    learning_rate: float = 0.1
+    optimizer: OptimizerFactory = field(default=sgd)
+
+
+def loader(task: Task, split: Split = "train", *, seed: int | None = None) -> DataLoader[Any]:
+    """Batches of a split.
+
+    Args:
+        task: The task.
+        split: Which data.
+        seed: Shuffle, in an order that this seed fixes; None: in the data's own order.
+
+    Returns:
+        A loader with a generator of its own, so that other random draws do not move it.
+
+    Raises:
+        DataError: The split is empty.
+
+    Example:
+        >>> from secateur.tasks import digits
+        >>> inputs, targets = next(iter(loader(digits(), "test")))
+        >>> inputs.shape, targets.shape
+        (torch.Size([64, 1, 8, 8]), torch.Size([64]))
+    """
+    data: Any = getattr(task, split)
+    if len(data) == 0:
+        raise DataError(f"the {split} data of task {task.name!r} is empty; expected at least one sample")
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    if not isinstance(data, TensorDataset):
+        return DataLoader(data, task.batch_size, shuffle=seed is not None, generator=generator)
+    # Tensors are indexed a batch at a time: collating samples one by one takes longer than a small network.
+    order: Any = SequentialSampler(data) if seed is None else RandomSampler(data, generator=generator)
+    return DataLoader(data, batch_size=None, sampler=BatchSampler(order, task.batch_size, drop_last=False))
+
+
+def evaluate(model: nn.Module, task: Task, split: Split = "test") -> float:
+    """The metric of a model, mean over samples, in evaluation mode.
+
+    Args:
+        model: The model; its mode is as before afterwards.
+        task: The task.
+        split: On which data.
+
+    Returns:
+        The metric.
+    """
+    total, samples = 0.0, 0
+    with mode(model, training=False), torch.no_grad():
+        for outputs, targets, size in _outputs(model, task, split):
+            total += size * float(task.metric(outputs, targets))
+            samples += size
+    return total / samples
+
+
+def _outputs(model: nn.Module, task: Task, split: Split) -> Iterator[tuple[Any, Any, int]]:
+    device = device_of(model)
+    for inputs, targets in loader(task, split):
+        yield call(model, to_device(inputs, device)), to_device(targets, device), samples_in(inputs)
+
+
+def train(
+    task: Task,
+    *,
+    seed: int,
+    epochs: int | None = None,
+    checkpoint: Path | str | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> tuple[nn.Module, History]:
+    """Train the dense model of a task, its rate annealed along a cosine; the best epoch by validation is kept.
+
+    The same seed gives the same weights, bit for bit, on one machine and as many threads. The global generator is
+    left as it was.
+
+    Args:
+        task: The task.
+        seed: Of the weights and the order of the data.
+        epochs: Instead of the task's own number.
+        checkpoint: A file to keep the state of the run in.
+        resume: Go on from there if the file exists.
+        progress: Show a bar on a terminal.
+
+    Returns:
+        The model and what happened.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = task.model()
+        history = finetune(
+            model,
+            loader(task, seed=seed),
+            task.loss,
+            learning_rate=task.learning_rate,
+            divide_by=1,
+            anneal=True,
+            epochs=task.epochs if epochs is None else epochs,
+            optimizer=task.optimizer,
+            validate=lambda trained: evaluate(trained, task, "validation"),
+            checkpoint=checkpoint,
+            resume=resume,
+            progress=progress,
+        )
+    return model, history
