@@ -6,28 +6,33 @@ Everything above makes a `Plan` (which units stay), everything below consumes on
 - how much each unit matters: `secateur.criteria`
 - how the budget is shared out: `secateur.allocation`
 - all three in one value: `Pruner`, whose `plan(model, Budget(...))` makes a plan
-- applied once: `mask`; while training: `GradualPruning` with one of `secateur.schedules`, in `finetune` or any other
-loop
+- applied once: `mask`; while training: `GradualPruning` with one of `secateur.schedules`, in `finetune` or any loop
 """
 
-from secateur import allocation, criteria, granularity, schedules, statistics, tasks, training
-from secateur.budget import Budget
-from secateur.criteria import Criterion, Group
-from secateur.errors import (
-    BudgetError,
-    DataError,
-    ModelError,
-    PlanError,
-    RunError,
-    SecateurError,
-    UnknownNameError,
-)
-from secateur.masking import mask
-from secateur.plan import Part, Plan
-from secateur.pruner import Pruner
-from secateur.statistics import Statistics, calibrate
-from secateur.training import GradualPruning, finetune
-from secateur.units import ParameterAxis, Units, select
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secateur import allocation, criteria, granularity, schedules, statistics, tasks, training
+    from secateur.budget import Budget
+    from secateur.criteria import Criterion, Group
+    from secateur.errors import (
+        BudgetError,
+        DataError,
+        ModelError,
+        PlanError,
+        RunError,
+        SecateurError,
+        UnknownNameError,
+    )
+    from secateur.masking import mask
+    from secateur.plan import Part, Plan
+    from secateur.pruner import Pruner
+    from secateur.statistics import Statistics, calibrate
+    from secateur.tasks import Task
+    from secateur.training.finetune import finetune
+    from secateur.training.gradual import GradualPruning
+    from secateur.units import ParameterAxis, Units, select
 
 __version__ = "0.1.0"
 
@@ -47,6 +52,7 @@ __all__ = [
     "RunError",
     "SecateurError",
     "Statistics",
+    "Task",
     "Units",
     "UnknownNameError",
     "allocation",
@@ -61,3 +67,32 @@ __all__ = [
     "tasks",
     "training",
 ]
+
+# Imported when first used: the command line answers --help without waiting for torch.
+_MODULES = ("allocation", "criteria", "granularity", "schedules", "statistics", "tasks", "training")
+_HOME = {
+    "budget": ("Budget",),
+    "criteria": ("Criterion", "Group"),
+    "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "masking": ("mask",),
+    "plan": ("Part", "Plan"),
+    "pruner": ("Pruner",),
+    "statistics": ("Statistics", "calibrate"),
+    "tasks": ("Task",),
+    "training": ("GradualPruning", "finetune"),
+    "units": ("ParameterAxis", "Units", "select"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"secateur.{name}")
+    for module, names in _HOME.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"secateur.{module}"), name)
+            return value
+    raise AttributeError(f"module 'secateur' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -98,11 +96,15 @@ def accuracy(outputs: Tensor, targets: Tensor) -> float:
 
 
 def _data() -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits  # noqa: PLC0415  a second to import, for one task
+
     raw = load_digits()
     images = torch.tensor(raw.data, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
     return images, torch.tensor(raw.target, dtype=torch.int64)
 
 
 def _split(indices: object, labels: list[int], size: int) -> tuple[list[int], list[int]]:
+    from sklearn.model_selection import train_test_split  # noqa: PLC0415
+
     first, second = train_test_split(indices, test_size=size, stratify=labels, random_state=SPLIT_SEED)
     return list(first), list(second)

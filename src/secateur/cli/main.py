@@ -1,0 +1,213 @@
+"""The commands. Torch is imported inside them, so that `--help` and completion are quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from secateur.errors import SecateurError
+
+EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+
+app = typer.Typer(
+    name="secateur",
+    help="Prune neural networks: what leaves together, how much it matters, how much goes, and how to recover.",
+    epilog="Start with: secateur demo      Then: secateur prune --help",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+errors = Console(stderr=True)
+
+
+def complete(kind: str) -> Callable[[str], list[str]]:
+    """Completion of an option's values.
+
+    Args:
+        kind: `granularity`, `criterion` or `allocation`.
+
+    Returns:
+        From what has been typed to the names that begin so.
+    """
+
+    def names(incomplete: str) -> list[str]:
+        from secateur.cli.names import factories
+
+        return [name for name in factories(kind) if name.startswith(incomplete)]
+
+    return names
+
+
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/...")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that stopped.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON, for machines; nothing else on stdout.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+
+
+@contextmanager
+def reported(as_json: bool) -> Iterator[None]:
+    """Errors of the library as a line for people or an object for machines, with the right exit code.
+
+    Args:
+        as_json: For machines.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        typer.Exit: With 1 after an error, with 130 after Ctrl-C.
+    """
+    try:
+        yield
+    except SecateurError as error:
+        if as_json:
+            sys.stdout.write(json.dumps({"error": {"kind": type(error).__name__, "message": str(error)}}) + "\n")
+        errors.print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_ERROR) from error
+    except KeyboardInterrupt as stop:
+        errors.print("\nstopped; repeat the command with --resume to go on where it was", highlight=False)
+        raise typer.Exit(EXIT_INTERRUPTED) from stop
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Prune neural networks.
+
+    Args:
+        version: Print the version.
+
+    Raises:
+        typer.Exit: After printing it.
+    """
+    if version:
+        from secateur import __version__
+
+        sys.stdout.write(f"secateur {__version__}\n")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: secateur demo --out runs/demo --open")
+def demo(
+    out: Out = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of fine-tuning at each sparsity.")] = 3,
+    task: Annotated[str, typer.Option(help="A task, or MODULE:ATTRIBUTE of your own.")] = "digits",
+    resume: Resume = False,
+    as_json: Json = False,
+    show: Open = False,
+) -> None:
+    """Train, prune and recover a small network; compare methods and granularities.
+
+    Draws the three curves of the field (accuracy against sparsity: pruned only; pruned and fine-tuned; iteratively
+    pruned and fine-tuned), every granularity at one sparsity, weights before and after, sizes in bytes. Every number
+    is measured in the run.
+    """
+    from secateur.cli.run import demonstrate
+
+    with reported(as_json):
+        settings = {"task": task, "seeds": seeds, "epochs": epochs}
+        demonstrate(out or Path("runs/demo"), settings, resume=resume, as_json=as_json, show=show)
+
+
+@app.command(
+    epilog="""
+Examples:
+
+- secateur prune --sparsity 0.9
+
+- secateur prune --granularity 2:4
+
+- secateur prune --granularity filter --exclude fc2 --allocation uniform --sparsity 0.5 --schedule cubic
+
+- secateur prune --schedule iterative:0.5,0.8,0.95 --epochs 3 --out runs/iterative
+
+- secateur prune --task my_module:task --nonzeros 20000 --json
+
+`secateur list` explains the names.
+"""
+)
+def prune(
+    task: Annotated[str, typer.Option(help="A task, or MODULE:ATTRIBUTE of your own.")] = "digits",
+    granularity: Annotated[
+        str, typer.Option("--granularity", "-g", help="What leaves together.", autocompletion=complete("granularity"))
+    ] = "weight",
+    criterion: Annotated[
+        str, typer.Option("--criterion", "-c", help="How much it matters.", autocompletion=complete("criterion"))
+    ] = "magnitude",
+    allocation: Annotated[
+        str, typer.Option("--allocation", "-a", help="How it is shared out.", autocompletion=complete("allocation"))
+    ] = "global",
+    sparsity: Annotated[float | None, typer.Option("--sparsity", "-s", help="Fraction of the units to remove.")] = None,
+    weights_removed: Annotated[float | None, typer.Option(help="Fraction of the weights to remove.")] = None,
+    nonzeros: Annotated[int | None, typer.Option(help="Fewer weights than this stay.")] = None,
+    per_group: Annotated[list[str] | None, typer.Option(help="Sparsity of a group, NAME=FRACTION; repeatable.")] = None,
+    schedule: Annotated[
+        str, typer.Option(help="one_shot, linear, cubic, or iterative:S1,S2,... with the sparsity of each round.")
+    ] = "one_shot",
+    epochs: Annotated[int, typer.Option(min=0, help="Epochs of recovery (of each round, if iterative).")] = 5,
+    divide_by: Annotated[float, typer.Option(help="Recover at the task's learning rate divided by this.")] = 10,
+    normalize: Annotated[
+        str | None, typer.Option(help="Divide scores by their group's mean, max, sum, std, norm.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Group that keeps everything, by name or pattern.")] = None,
+    minimum: Annotated[list[str] | None, typer.Option(help="Lowest sparsity of a group, NAME=FRACTION.")] = None,
+    maximum: Annotated[list[str] | None, typer.Option(help="Highest sparsity of a group, NAME=FRACTION.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    dense_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of dense training.")] = None,
+    out: Out = None,
+    resume: Resume = False,
+    as_json: Json = False,
+    show: Open = False,
+) -> None:
+    """Train a task's network, prune it, recover it; leave plan, weights, table and page in a folder."""
+    from secateur.cli.run import prune as prune_run
+
+    settings = {
+        name: value for name, value in locals().items() if name not in {"out", "resume", "as_json", "show", "prune_run"}
+    }
+    with reported(as_json):
+        prune_run(out or Path("runs/prune"), settings, resume=resume, as_json=as_json, show=show)
+
+
+@app.command(epilog="Example: secateur report runs/demo --open")
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The page.", show_default="RUN/report.html")] = None,
+    as_json: Json = False,
+    show: Open = False,
+) -> None:
+    """Show a finished run again: tables here, and its page written anew."""
+    from secateur.cli.run import present
+    from secateur.workflow import read_results
+
+    with reported(as_json):
+        present(read_results(run), out or run / "report.html", as_json=as_json, show=show)
+
+
+@app.command(name="list")
+def list_names(as_json: Json = False) -> None:
+    """Explain the names that options take: granularities, criteria, allocations, schedules, tasks."""
+    from secateur.cli.run import print_names
+
+    with reported(as_json):
+        print_names(as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line."""
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning")
+    app()

@@ -1,0 +1,154 @@
+"""Names on the command line, resolved from the `__all__` of the packages: the only place where a name is a string."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from secateur.errors import SecateurError, UnknownNameError
+
+RETURNS = {
+    "granularity": ("secateur.granularity", {"Granularity"}),
+    "criterion": ("secateur.criteria", {"Criterion"}),
+    "allocation": ("secateur.allocation", {"Allocation"}),
+}
+SIMPLE = {"int", "float", "str", "bool", "Axis", "By"}
+
+
+def factories(kind: str) -> dict[str, Callable[..., Any]]:
+    """The names that an option takes: public functions that can be called with plain numbers and words.
+
+    Args:
+        kind: `granularity`, `criterion` or `allocation`.
+
+    Returns:
+        Functions by name; `global_` is called `global` here.
+
+    Example:
+        >>> sorted(factories("allocation"))
+        ['erdos_renyi', 'global', 'lamp', 'uniform']
+    """
+    module_name, wanted = RETURNS[kind]
+    module = import_module(module_name)
+    found = {name.rstrip("_"): getattr(module, name) for name in module.__all__}
+    return {name: value for name, value in found.items() if inspect.isfunction(value) and _plain(value, wanted)}
+
+
+def _plain(function: Callable[..., Any], wanted: set[str]) -> bool:
+    signature = inspect.signature(function)
+    required = [item for item in signature.parameters.values() if item.default is item.empty]
+    simple = all(item.annotation in SIMPLE and item.kind is item.POSITIONAL_OR_KEYWORD for item in required)
+    return signature.return_annotation in wanted and simple
+
+
+def resolve(kind: str, text: str) -> Any:
+    """What `NAME` or `NAME:ARGUMENTS` stands for; arguments are separated by commas, colons or an x.
+
+    Args:
+        kind: `granularity`, `criterion` or `allocation`.
+        text: What the user wrote; `2:4` is short for `pattern:2:4`.
+
+    Returns:
+        The granularity, criterion or allocation.
+
+    Raises:
+        UnknownNameError: No such name; the nearest are listed.
+        SecateurError: The arguments do not fit; what they should be is said.
+
+    Example:
+        >>> resolve("granularity", "2:4"), resolve("granularity", "block:4x1"), resolve("criterion", "magnitude:1")
+        (pattern(2, 4), block(4, 1), magnitude(p=1))
+    """
+    name, _, rest = (f"pattern:{text}" if re.fullmatch(r"\d+:\d+", text) else text).partition(":")
+    known = factories(kind)
+    if name.replace("-", "_") not in known:
+        raise UnknownNameError(kind, name, known)
+    function = known[name.replace("-", "_")]
+    arguments = [_value(part) for part in re.split(r"[:,]|(?<=\d)x(?=\d)", rest) if part]
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise SecateurError(f"{kind} {text!r}: {error}; it is used as {usage(name, function)}") from error
+    if any(isinstance(value, str) for value in arguments) and "str" not in _annotations(function):
+        raise SecateurError(f"{kind} {text!r}: numbers are expected; it is used as {usage(name, function)}")
+    return function(*arguments)
+
+
+def _annotations(function: Callable[..., Any]) -> set[str]:
+    kinds = {str(item.annotation) for item in inspect.signature(function).parameters.values()}
+    return kinds | ({"str"} if kinds & {"Axis", "By", "bool"} else set())
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def usage(name: str, function: Callable[..., Any]) -> str:
+    """How a name is written with its arguments.
+
+    Args:
+        name: The name.
+        function: What it stands for.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> from secateur.granularity import block
+        >>> usage("block", block)
+        'block:ROWS:COLUMNS'
+    """
+    items = inspect.signature(function).parameters.values()
+    shown = [
+        item.name.upper() if item.default is item.empty else f"[{item.name.upper()}]"
+        for item in items
+        if item.annotation in SIMPLE
+    ]
+    return ":".join([name, *shown])
+
+
+def summary(function: Callable[..., Any]) -> str:
+    """The first sentence of a docstring.
+
+    Args:
+        function: Anything with one.
+
+    Returns:
+        The sentence, on one line.
+    """
+    return (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def pairs(kind: str, texts: list[str]) -> Mapping[str, float]:
+    """`NAME=NUMBER` options as a mapping.
+
+    Args:
+        kind: Name of the option, for errors.
+        texts: What the user wrote.
+
+    Returns:
+        Numbers by name.
+
+    Raises:
+        SecateurError: A text is not of that form.
+
+    Example:
+        >>> pairs("--maximum", ["conv1=0.5"])
+        {'conv1': 0.5}
+    """
+    found = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        number = _value(value)
+        if not equals or not name or not isinstance(number, (int, float)):
+            raise SecateurError(f"{kind} takes NAME=NUMBER, e.g. conv1=0.5; given: {text!r}")
+        found[name] = float(number)
+    return found
