@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## prune a small network and write runs/demo
-	$(BIN)/secateur demo --out runs/demo
+	$(BIN)/secateur demo --out runs/demo --resume
 
 test: export OMP_NUM_THREADS := 1
 test: $(STAMP) ## tests, doctests, and the Python blocks of the Markdown pages

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from secateur.errors import PlanError
 from secateur.plan import Plan
@@ -77,12 +78,15 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
     wanted |= {name: tuple(value.shape) for name, value in plan.updates.items()}
     for name, shape in wanted.items():
         try:
-            found = tuple(tensor_of(model, name).shape)
+            tensor = tensor_of(model, name)
         except AttributeError as error:
             raise PlanError(
                 f"the plan speaks of {name!r}, which {type(model).__name__} does not have: "
                 "was it made for another model?"
             ) from error
+        if is_lazy(tensor):
+            raise PlanError(f"{name!r} of the model has no shape yet: run the model once on an example first")
+        found = tuple(tensor.shape)
         if found != shape:
             axes = [axis for axis, (a, b) in enumerate(zip(found, shape, strict=False)) if a != b]
             raise PlanError(

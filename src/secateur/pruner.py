@@ -204,11 +204,12 @@ def _picked(pick: Pick, groups: Mapping[str, Units], model: nn.Module) -> list[s
         if not names:
             raise UnknownNameError("group", pick, groups)
         return names
-    return [name for name, units in groups.items() if any(isinstance(owner, pick) for owner in _owners(units, model))]
-
-
-def _owners(units: Units, model: nn.Module) -> list[nn.Module]:
-    return [model.get_submodule(axis.parameter.rpartition(".")[0]) for axis in units.index]
+    held = {id(value) for module in model.modules() if isinstance(module, pick) for value in module.parameters(False)}
+    return [
+        name
+        for name, units in groups.items()
+        if any(id(model.get_parameter(axis.parameter)) in held for axis in units.index)
+    ]
 
 
 def _bounds(bounds: Mapping[str, float], groups: Mapping[str, Units]) -> dict[str, float]:

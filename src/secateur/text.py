@@ -8,6 +8,7 @@ from io import StringIO
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> Table:
@@ -21,12 +22,17 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     Returns:
         The table, for a console or for `as_text`.
     """
-    drawn = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(
+        title=Text(title, style="table.title") if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for column in columns:
         numeric = column.endswith(">")
-        drawn.add_column(column.rstrip(">"), justify="right" if numeric else "left")
+        drawn.add_column(Text(column.rstrip(">")), justify="right" if numeric else "left")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(Text, row))  # not str, in which [brackets] are markup
     return drawn
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,10 +47,28 @@ def complete(kind: str) -> Callable[[str], list[str]]:
     return names
 
 
-Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/...")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default="a new one in runs/")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that stopped.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON, for machines; nothing else on stdout.")]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+
+
+def default_folder(kind: str, *, resume: bool) -> Path:
+    """Where a run goes if no folder is named: the first new one of `runs/KIND`, `runs/KIND-2`, ..., or the last.
+
+    Args:
+        kind: Name of the command.
+        resume: Whether to go on with a run.
+
+    Returns:
+        The folder.
+    """
+    number, folder = 1, Path("runs", kind)
+    while folder.exists():
+        number, last, folder = number + 1, folder, Path("runs", f"{kind}-{number + 1}")
+        if resume and not folder.exists():
+            return last
+    return folder
 
 
 @contextmanager
@@ -120,7 +137,7 @@ def demo(
 
     with reported(as_json):
         settings = {"task": task, "seeds": seeds, "epochs": epochs}
-        demonstrate(out or Path("runs/demo"), settings, resume=resume, as_json=as_json, show=show)
+        demonstrate(out or default_folder("demo", resume=resume), settings, resume=resume, as_json=as_json, show=show)
 
 
 @app.command(
@@ -180,7 +197,7 @@ def prune(
         name: value for name, value in locals().items() if name not in {"out", "resume", "as_json", "show", "prune_run"}
     }
     with reported(as_json):
-        prune_run(out or Path("runs/prune"), settings, resume=resume, as_json=as_json, show=show)
+        prune_run(out or default_folder("prune", resume=resume), settings, resume=resume, as_json=as_json, show=show)
 
 
 @app.command(epilog="Example: secateur report runs/demo --open")
@@ -209,5 +226,4 @@ def list_names(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line."""
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning")
     app()

@@ -22,7 +22,7 @@ from secateur.reporting import print_summary, write_page
 from secateur.tasks import Task, load_task
 from secateur.tasks.load import BUILT_IN
 from secateur.text import table
-from secateur.workflow import Demo, PruneJob, open_run, prune_task, run_demo
+from secateur.workflow import Demo, PruneJob, RunFolder, open_run, prune_task, read_results, run_demo
 
 SCHEDULES = ("one_shot", "linear", "cubic", "iterative")
 
@@ -40,8 +40,7 @@ def demonstrate(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json
     task = load_task(settings["task"])
     asked = Demo(task, seeds=tuple(range(settings["seeds"])), epochs=settings["epochs"])
     folder = open_run(out, {"command": "demo", **settings}, resume=resume)
-    results = run_demo(asked, folder, say=_say(), progress=not as_json)
-    folder.write_json("results.json", results)
+    results = _results(folder, lambda: run_demo(asked, folder, say=_say, progress=not as_json))
     present(results, folder.file("report.html"), as_json=as_json, show=show)
 
 
@@ -58,8 +57,7 @@ def prune(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json: bool
     task, job = load_task(settings["task"]), job_of(settings)
     _try_out(task, job)
     folder = open_run(out, {"command": "prune", **settings}, resume=resume)
-    results = prune_task(task, job, folder, say=_say(), progress=not as_json)
-    folder.write_json("results.json", results)
+    results = _results(folder, lambda: prune_task(task, job, folder, say=_say, progress=not as_json))
     present(results, folder.file("report.html"), as_json=as_json, show=show)
 
 
@@ -163,6 +161,15 @@ def print_names(*, as_json: bool) -> None:
         console.print(table([kind, ""], [[name, words] for name, words in rows.items()]))
 
 
-def _say() -> Callable[[str], None]:
-    console = Console(stderr=True)
-    return lambda words: console.print(words, highlight=False)
+def _results(folder: RunFolder, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The results of a run: those in the folder if it was finished before, else of the work."""
+    if folder.file("results.json").exists():
+        _say(f"{folder.path} was finished before ({folder.created}) and is shown again; remove it to run it anew")
+        return read_results(folder.path)
+    results = work()
+    folder.write_json("results.json", results)
+    return results
+
+
+def _say(words: str) -> None:
+    Console(stderr=True).print(words, highlight=False, soft_wrap=True)

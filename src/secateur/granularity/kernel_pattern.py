@@ -120,7 +120,8 @@ def natural_patterns(
 
 
 def _natural(model: nn.Module, entries: int, kernel: Sizes) -> Counter[Sizes]:
-    weights = [model.get_parameter(layer.parameter) for layer in weight_layers(model) if layer.kernel == kernel]
+    suited = [layer for layer in weight_layers(model) if layer.kernel == kernel and not layer.unsuited]
+    weights = [model.get_parameter(layer.parameter) for layer in suited]
     if not weights:
         raise ModelError(f"{type(model).__name__} has no convolution with a kernel of {kernel}: name another size")
     found: Counter[Sizes] = Counter()
@@ -137,15 +138,17 @@ def _patterns_of(kernels: Tensor, entries: int) -> Iterable[Sizes]:
 
 
 def _covering(frequent: list[Sizes], count: int, cells: int, entries: int) -> list[Sizes]:
-    """The `count` most frequent patterns, the last ones replaced until every position is reached."""
-    chosen = frequent[:count]
-    needed: list[Sizes] = []
-    while missing := set(range(cells)).difference(*chosen, *needed):
+    """The most frequent patterns, as many as leave room for those that reach the other positions; `count` at most."""
+    beside = set(range(cells)) - {cells // 2}  # the centre is in every pattern
+    kept = min(count, len(frequent))
+    while kept + -(-len(beside.difference(*frequent[:kept])) // (entries - 1)) > count:
+        kept -= 1
+    chosen = frequent[:kept]
+    while missing := beside.difference(*chosen):
         reach = min(len(missing), entries - 1)
         natural = [pattern for pattern in frequent if len(missing & set(pattern)) >= reach]
-        needed.append(natural[0] if natural else _completed(sorted(missing), cells, entries))
-        chosen = frequent[: count - len(needed)]
-    return [*chosen, *needed]
+        chosen.append(natural[0] if natural else _completed(sorted(missing), cells, entries))
+    return chosen
 
 
 def _completed(missing: list[int], cells: int, entries: int) -> Sizes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ Build = Callable[["LayerWeight"], "Units | str"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+PRUNABLE = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
 
 
 @dataclass(frozen=True)
@@ -141,12 +143,12 @@ def weight_layers(model: nn.Module) -> Iterator[LayerWeight]:
     names = _names_of_parameters(model)
     seen: set[int] = set()
     for name, module in model.named_modules():
-        if not isinstance(module, (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)):
+        if not isinstance(module, PRUNABLE):
             continue
         weight = module._parameters.get("weight")
         if weight is None:
             yield from _computed(name, module)
-        elif id(weight) not in seen:
+        elif id(weight) not in seen and (is_lazy(weight) or weight.numel()):  # a layer of no channels has no weights
             seen.add(id(weight))
             yield _layer(name, module, weight, names[id(weight)])
 
@@ -160,7 +162,10 @@ def _names_of_parameters(model: nn.Module) -> Mapping[int, list[str]]:
 
 def _layer(name: str, module: nn.Module, weight: Tensor, names: list[str]) -> LayerWeight:
     if is_lazy(weight):
-        raise ModelError(f"{name!r} is a lazy layer without a shape yet: run the model once on an example, then prune")
+        raise ModelError(
+            f"{name or type(module).__name__!r} is a lazy layer without a shape yet: run the model once on an example, "
+            "then prune"
+        )
     others = f"shared with {', '.join(names[1:])}" if names[1:] else ""
     groups = int(getattr(module, "groups", 1))
     return LayerWeight(
@@ -171,11 +176,12 @@ def _layer(name: str, module: nn.Module, weight: Tensor, names: list[str]) -> La
 def _computed(name: str, module: nn.Module) -> Iterator[LayerWeight]:
     """A weight that is no parameter: a parametrization or old-style weight norm computes it from others."""
     weight = getattr(module, "weight", None)
-    sources = [source for source, _ in module.named_parameters() if "weight" in source]
+    sources = {source: tuple(value.shape) for source, value in module.named_parameters() if "weight" in source}
     if isinstance(weight, Tensor) and sources:
-        shape = tuple(module.get_parameter(sources[0]).shape)
+        largest = max(sources, key=lambda source: math.prod(sources[source]))
         reason = f"computed from {', '.join(sources)}: make it a plain weight first"
-        yield LayerWeight(name, f"{name}.{sources[0]}" if name else sources[0], shape, unsuited=reason)
+        parameter = f"{name}.{largest}" if name else largest
+        yield LayerWeight(name or "weight", parameter, sources[largest], unsuited=reason)
 
 
 def per_layer(name: str, build: Build) -> Granularity:

@@ -45,9 +45,14 @@ class Embedded:
             PlanError: The positions do not fit.
         """
         sizes = tuple(len(positions) for positions in self.kept)
-        inside = len(sizes) == len(self.shape) and all(
-            not len(at) or (int(at[0]) >= 0 and int(at[-1]) < size and bool((at.diff() > 0).all()))
-            for at, size in zip(self.kept, self.shape, strict=True)
+        plain = all(at.ndim == 1 and at.dtype == torch.int64 for at in self.kept)
+        inside = (
+            plain
+            and len(sizes) == len(self.shape)
+            and all(
+                not len(at) or (int(at[0]) >= 0 and int(at[-1]) < size and bool((at.diff() > 0).all()))
+                for at, size in zip(self.kept, self.shape, strict=True)
+            )
         )
         if sizes != self.inner.shape or not inside:
             raise PlanError(f"positions for {sizes} do not set a map of {self.inner.shape} into {self.shape}")

@@ -17,6 +17,7 @@ from secateur.state import load_state, save_state
 from secateur.units import ParameterAxis, Role, Units
 
 KIND = "secateur.plan"
+DIMENSIONS = 64  # what a tensor can have
 WRONG = (AssertionError, AttributeError, KeyError, IndexError, OverflowError, RuntimeError, TypeError, ValueError)
 
 Contents = tuple[tuple[Part, ...], dict[str, Tensor], dict[str, Any]]
@@ -143,18 +144,24 @@ def _read_units(tree: Any) -> Units:
 
 
 def _read_map(tree: Any, depth: int = 0) -> IndexMap:
-    shape = _numbers(tree["shape"])
+    shape = _sizes(tree["shape"])
     match tree["kind"]:
         case "arange":
-            return Arange(shape, *(_numbers(tree[step]) for step in ("split", "permute", "join", "repeat")))
+            return Arange(shape, *(_sizes(tree[step]) for step in ("split", "permute", "join", "repeat")))
         case "cover":
-            return Cover(shape, _numbers(tree["kernel"]), tuple(map(_numbers, _checked(tree["patterns"], tuple))))
+            return Cover(shape, _sizes(tree["kernel"]), tuple(map(_numbers, _checked(tree["patterns"], tuple))))
         case "stored":
             return Stored(shape, _checked(tree["units"], Tensor), _number(tree["n_units"]))
         case "embedded" if depth < 4:
             kept = tuple(_checked(at, Tensor) for at in tree["kept"])
             return Embedded(_read_map(tree["inner"], depth + 1), shape, kept)
     raise ValueError(f"unknown index map {tree['kind']!r}")
+
+
+def _sizes(values: Any) -> tuple[int, ...]:
+    if len(values) > DIMENSIONS:  # a product of very many sizes takes very long
+        raise ValueError(f"{len(values)} dimensions")
+    return _numbers(values)
 
 
 def _numbers(values: Any) -> tuple[int, ...]:

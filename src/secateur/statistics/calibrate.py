@@ -97,6 +97,8 @@ def _pass(
     total = 0
     device = device_of(model)
     for batch in batches:
+        if not isinstance(batch, list | tuple) or len(batch) != 2:
+            raise DataError(f"batches are pairs of inputs and targets; given: a {type(batch).__name__}")
         inputs, targets = to_device(batch, device)
         with torch.set_grad_enabled(loss is not None):
             outputs = call(model, inputs)

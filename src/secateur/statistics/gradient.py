@@ -45,10 +45,13 @@ class MeanGradient:
             samples: Its size.
 
         Raises:
-            DataError: There is no loss.
+            DataError: There is no loss, or no gradient of it.
         """
-        if loss is None:
-            raise DataError("mean gradients need the loss of every batch")
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad or not self._parameters:
+            raise DataError(
+                "mean gradients need of every batch a loss, one number, as a tensor that depends on parameters that "
+                "require gradients: return the loss itself, not loss.item(), and freeze no parameter that is pruned"
+            )
         gradients = torch.autograd.grad(loss, list(self._parameters.values()), allow_unused=True)
         for name, gradient in zip(self._parameters, gradients, strict=True):
             if gradient is not None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from secateur.granularity.layers import LayerWeight, weight_layers
+from secateur.granularity.layers import PRUNABLE, LayerWeight, weight_layers
 
 
 class InputNorm:
@@ -38,17 +38,20 @@ class InputNorm:
         Returns:
             The hooks' handles.
         """
-        layers = [layer for layer in weight_layers(model) if not layer.unsuited]
-        return [model.get_submodule(_module(layer)).register_forward_pre_hook(self._hook(layer)) for layer in layers]
+        layers = {
+            id(model.get_parameter(layer.parameter)): layer for layer in weight_layers(model) if not layer.unsuited
+        }
+        users = [(module, layers.get(id(module._parameters.get("weight")))) for module in model.modules()]
+        return [
+            module.register_forward_pre_hook(partial(self._add, layer), with_kwargs=True)
+            for module, layer in users
+            if layer and isinstance(module, PRUNABLE)  # an embedding may share the weight: it reads no channels
+        ]
 
-    def _hook(self, layer: LayerWeight) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        return partial(self._add, layer)
-
-    def _add(self, layer: LayerWeight, _: nn.Module, inputs: tuple[Any, ...]) -> None:
-        values = inputs[0].detach()
-        channel = (
-            values.ndim - 1 - len(layer.kernel)
-        )  # channels come last in a linear layer, before space in a convolution
+    def _add(self, layer: LayerWeight, _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        values = (inputs[0] if inputs else named["input"]).detach()
+        # Channels come last in a linear layer, before space in a convolution.
+        channel = values.ndim - 1 - len(layer.kernel)
         wide = values.to(torch.promote_types(values.dtype, torch.float32))
         total = wide.square().sum([dim for dim in range(values.ndim) if dim != channel])
         seen = self._squares.get(layer.parameter)
@@ -69,10 +72,6 @@ class InputNorm:
             For each weight whose layer ran, a tensor broadcastable to it.
         """
         return {name: squares.sqrt() for name, squares in self._squares.items()}
-
-
-def _module(layer: LayerWeight) -> str:
-    return layer.parameter.rpartition(".")[0]
 
 
 def _beside_weight(layer: LayerWeight, channels: Tensor) -> Tensor:

@@ -153,18 +153,29 @@ class GradualPruning:
             state: What `state_dict` returned.
 
         Raises:
-            PlanError: It was taken from another model or granularity.
+            PlanError: It was taken from another model or granularity, or is no state; the hook is as it was then.
         """
-        if state["planned"] and set(state["keep"]) != set(self._units):
+        try:
+            plan = self._restored(state)
+            count, observed = int(state["step"]), int(state["observed"])
+            gradients = {name: value.clone() for name, value in state["gradients"].items()}
+            shapes = {name: value.shape for name, value in self.model.named_parameters()}
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise PlanError(f"this is no state of a GradualPruning ({type(error).__name__}: {error})") from error
+        if foreign := [name for name, value in gradients.items() if shapes.get(name) != value.shape]:
+            raise PlanError(f"the state has gradients of {foreign[:5]}, which the model lacks or has in another shape")
+        self._held = KeepZeros(self.model, plan) if plan else None
+        self._count, self._observed, self._gradients = count, observed, gradients
+
+    def _restored(self, state: Mapping[str, Any]) -> Plan | None:
+        if not state["planned"]:
+            return None
+        if set(state["keep"]) != set(self._units):
             raise PlanError(f"the state speaks of the groups {list(state['keep'])}, the model has {list(self._units)}")
-        self._count, self._observed = int(state["step"]), int(state["observed"])
-        self._gradients = {name: value.clone() for name, value in state["gradients"].items()}
-        self._held = None
-        if state["planned"]:
-            parts = tuple(
-                Part(name, units, state["keep"][name], state["reasons"][name]) for name, units in self._units.items()
-            )
-            self._held = KeepZeros(self.model, Plan(parts, made_by=dict(state["made_by"])))
+        parts = tuple(
+            Part(name, units, state["keep"][name], state["reasons"][name]) for name, units in self._units.items()
+        )
+        return Plan(parts, made_by=dict(state["made_by"]))
 
     def _planned(self, fraction: float) -> Plan:
         statistics = self._statistics()
