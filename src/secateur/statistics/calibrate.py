@@ -91,9 +91,7 @@ def _watching(model: nn.Module, collectors: Iterable[Collector]) -> Iterator[Non
         yield
 
 
-def _pass(
-    model: nn.Module, batches: Iterable[tuple[Any, Any]], collectors: Iterable[Collector], loss: Loss | None
-) -> int:
+def _pass(model: nn.Module, batches: Iterable[Any], collectors: Iterable[Collector], loss: Loss | None) -> int:
     total = 0
     device = device_of(model)
     for batch in batches:
