@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -148,9 +149,14 @@ def weight_layers(model: nn.Module) -> Iterator[LayerWeight]:
         weight = module._parameters.get("weight")
         if weight is None:
             yield from _computed(name, module)
-        elif id(weight) not in seen and (is_lazy(weight) or weight.numel()):  # a layer of no channels has no weights
+        elif id(weight) not in seen and not _empty(weight):
             seen.add(id(weight))
             yield _layer(name, module, weight, names[id(weight)])
+
+
+def _empty(weight: Any) -> bool:
+    """Whether a layer of no channels has a weight of no elements; a lazy one has no size yet."""
+    return not is_lazy(weight) and weight.numel() == 0
 
 
 def _names_of_parameters(model: nn.Module) -> Mapping[int, list[str]]:

@@ -1,0 +1,60 @@
+"""The results as tables on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from secateur.reporting import tables
+from secateur.reporting.checks import check
+from secateur.reporting.findings import averaged, headline, removed_by_granularities, shown
+from secateur.reporting.tables import Table
+from secateur.reporting.values import dense, metric
+from secateur.text import table
+
+
+def print_summary(results: Mapping[str, Any], console: Console) -> None:
+    """Print the main finding, and a table for each part of the results that is there.
+
+    Args:
+        results: What a run measured.
+        console: Where to print.
+
+    Raises:
+        RunError: A key is missing or of another type; it is named.
+
+    Example:
+        >>> import sys
+        >>> accuracy = {"dense": 0.97, "pruned_only": 0.6, "fine_tuned": 0.965}
+        >>> results = {"kind": "prune", "task": "digits", "accuracy": accuracy, "sparsity": 0.9}
+        >>> print_summary(results, Console(file=sys.stdout, width=80, color_system=None))
+        With 90.0 % of the weights removed, accuracy is 96.5 %, −0.5 points against the
+        dense network
+        <BLANKLINE>
+        accuracy
+          network                accuracy   against dense
+         ────────────────────────────────────────────────
+          dense                    97.0 %               –
+          pruning only             60.0 %    −37.0 points
+          pruning + fine-tuning    96.5 %     −0.5 points
+    """
+    check(results)
+    console.print(Text(headline(results), style="bold"))
+    for title, found in _tables(results):
+        if found.rows:
+            console.print()
+            console.print(table(found.columns, found.rows, title=title))
+
+
+def _tables(results: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
+    name, before = metric(results), dense(results)
+    against = f"; dense: {before}" if before.known else ""
+    yield name, tables.accuracy_table(results)
+    yield f"{name} by sparsity{averaged(results)}{against}", tables.curve_table(results)
+    removed = removed_by_granularities(results.get("granularities") or [])
+    yield f"{name} by granularity{removed}{against}", tables.granularity_table(results)
+    yield f"layers. {shown(results)}".rstrip(" ."), tables.layer_table(results)
+    yield "sizes of the weights", tables.size_table(results)
