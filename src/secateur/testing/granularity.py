@@ -223,7 +223,7 @@ def _check_scope(group: str, units: Units, draw: torch.Generator) -> None:
     require(
         scope.shape == (units.n_units,) and int(scope.min()) >= 0 and bool((sizes > 0).all()),
         group,
-        f"every unit is in one of the scope map's {units.scope.n_units} scopes, and every scope has a unit; not so here",
+        f"every unit is in one of the scope map's {units.scope.n_units} scopes, and no scope is empty; not so here",
         "number the scopes 0, 1, 2, ... without gaps and without -1",
     )
     require(
