@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from tests.nets import one_scope
 
 # Few different values: ties are the rule.
 tied = st.sampled_from([-math.inf, -2.0, 0.0, -0.0, 1.0, 1.5, math.inf])
-distinct = st.floats(-1e30, 1e30, width=32)
+distinct = st.floats(-(2.0**100), 2.0**100, width=32)
 score = st.one_of(tied, distinct)
 sparsity = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]))
 
@@ -130,7 +131,7 @@ def test_patterns_are_nested(problem: tuple[Units, Tensor], one: float, other: f
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_pieces() -> object:
+def small_pieces() -> Iterator[None]:
     """A few values are already too many for one look: the sample, the bracket and the pieces all come into play."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "SAMPLE", 8)
@@ -153,7 +154,7 @@ def test_kth_smallest_of_data_in_step_with_the_sample(period: int, peak: float) 
     values = torch.arange(400.0) % 13
     values[::period] = peak
     ordered = values.sort().values.tolist()
-    assert [kth_smallest([values], k) for k in range(1, 401)] == ordered
+    assert [kth_smallest([values], k) for k in range(1, 401, 11)] == ordered[::11]
 
 
 def test_the_sample_can_be_fooled_and_the_answer_is_right_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from secateur.reporting.findings import granularity_rows
@@ -147,8 +148,8 @@ def curve_figure(results: Mapping[str, Any]) -> Figure | None:
         type="log",
         range=reach,
         tickvals=[1 - value for value in levels],
-        ticktext=[level(value) for value in levels],
-        title=_title("sparsity (share of the weights removed)"),
+        ticktext=[level(value).removesuffix(" %") for value in levels],
+        title=_title("sparsity: weights removed, in %"),
     )
     y_axis = _axis(range=_range([*values, *_with_spread(before)]), ticksuffix=" %", title=_title(metric(results)))
     return {"data": data, "layout": _layout(440, xaxis=x_axis, yaxis=y_axis)}
@@ -234,6 +235,7 @@ def granularity_figure(results: Mapping[str, Any]) -> Figure | None:
         ticktext=[_short(name) for name, _, _ in rows],
         range=[len(rows) - 0.4, -0.6],
         tickfont={"color": "var(--ink)"},
+        showgrid=False,
     )
     x_axis = _axis(
         range=_range([*values, *_with_spread(before)], 0.03), ticksuffix=" %", title=_title(metric(results)), nticks=7
@@ -248,7 +250,7 @@ def _between(rows: Sequence[tuple[str, Measured, Measured]]) -> dict[str, Any]:
         if pruned.known and tuned.known:
             across += [100 * pruned.mean, 100 * tuned.mean, None]
             down += [place, place, None]
-    line = {"color": LINE, "width": 5}
+    line = {"color": "var(--before)", "width": 5}
     return {"type": "scatter", "mode": "lines", "x": across, "y": down, "line": line, "hoverinfo": "skip"}
 
 
@@ -324,6 +326,7 @@ def size_figure(results: Mapping[str, Any]) -> Figure | None:
         ticktext=[_short(name) for name, _, _ in rows],
         range=[len(rows) - 0.4, -0.6],
         tickfont={"color": "var(--ink)"},
+        showgrid=False,
     )
     x_axis = _axis(range=[0, 1.42 * largest], showticklabels=False, showgrid=False)
     return {"data": [bars], "layout": _layout(40 + ROW * len(rows), xaxis=x_axis, yaxis=y_axis)}
@@ -346,10 +349,13 @@ def weight_figures(results: Mapping[str, Any]) -> dict[str, Figure]:
 
 def _histogram(item: Mapping[str, Any]) -> Figure:
     edges = [number(value) for value in item["edges"]]
-    highest = max(number(value) for key in ("before", "after") for value in item[key] if value is not None)
-    data = [_bars(edges, item["before"], "before pruning", "before"), _bars(edges, item["after"], "left", "second")]
+    highest = max([1.0, *(number(value) for key in ("before", "after") for value in item[key] if value is not None)])
+    ticks = [10**power for power in range(math.ceil(math.log10(highest)) + 1)]
     y_axis = _axis(
-        type="log", range=[math.log10(0.7), math.log10(max(highest, 1) * 1.6)], dtick=1, exponentformat="power"
+        type="log",
+        range=[math.log10(0.7), math.log10(highest * 1.6)],
+        tickvals=ticks,
+        ticktext=[count(value) for value in ticks],
     )
     x_axis = _axis(nticks=5, showgrid=False, title=_title("weight"))
     margin = {"l": 8, "r": 8, "t": 4, "b": 8}
@@ -360,7 +366,7 @@ def _histogram(item: Mapping[str, Any]) -> Figure:
 
 
 def _bars(edges: Sequence[float], counts: Sequence[Any], name: str, color: str) -> dict[str, Any]:
-    pairs = list(zip(edges, edges[1:], strict=False))
+    pairs = list(pairwise(edges))
     texts = [
         f"{plain(low)} to {plain(high)}<br>{name}: {count(number(value))}"
         for (low, high), value in zip(pairs, counts, strict=True)

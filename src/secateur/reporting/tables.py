@@ -1,155 +1,211 @@
-"""The measurements as tables, the same for the page and the terminal."""
+"""The tables of a run as text cells, for the page and the terminal alike."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
-from itertools import zip_longest
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from secateur.reporting.values import curves, dense, histograms, history, measured, metric, sizes
-from secateur.reporting.words import DASH, count, level, number, plain, points, share, size, times
+from secateur.reporting import values
+from secateur.reporting.words import count, duration, level, number, plain, points, share, size, times
 
 
 class Table(NamedTuple):
-    """Text in rows; columns whose name ends in ``>`` are right-aligned."""
+    """Cells of text; columns whose name ends in ``>`` are right-aligned."""
 
-    columns: list[str]
-    rows: list[list[str]]
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def trimmed(self) -> Table:
+        """Without columns that are empty in every row.
+
+        Returns:
+            The table.
+
+        Example:
+            >>> Table("", ("name", "note"), (("a", ""), ("b", ""))).trimmed().columns
+            ('name',)
+        """
+        used = [index for index in range(len(self.columns)) if any(row[index] for row in self.rows)]
+        columns = tuple(self.columns[index] for index in used)
+        return Table(self.title, columns, tuple(tuple(row[index] for index in used) for row in self.rows))
 
 
-def curve_table(results: Mapping[str, Any]) -> Table:
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table | None:
+    return Table(title, tuple(columns), tuple(map(tuple, rows))).trimmed() if rows else None
+
+
+def curves(results: Mapping[str, Any]) -> Table | None:
     """Accuracy by sparsity and method.
 
     Args:
         results: Checked results.
 
     Returns:
-        One row for each sparsity; none where there are no curves.
-
-    Example:
-        >>> curve_table({"curves": {"iterative": {"sparsity": [0.9], "accuracy": [0.5]}}}).rows
-        [['90 %', '50.0 %']]
+        The table; None where there is nothing to show. So for every function here.
     """
-    found = curves(results)
+    found, dense = values.curves(results), values.dense(results)
     levels = sorted({point.sparsity for curve in found for point in curve.points})
-    rows = [[level(value), *(str(curve.at(value)) for curve in found)] for value in levels]
-    return Table(["sparsity>", *(f"{curve.label}>" for curve in found)], rows)
+    rows = [[level(sparsity), *(str(curve.at(sparsity)) for curve in found)] for sparsity in levels]
+    if rows and dense.known:
+        rows.insert(0, ["dense", *(str(dense) for _ in found)])
+    title = f"{values.metric(results).capitalize()} by sparsity"
+    return _table(title, ["sparsity>", *(f"{curve.label}>" for curve in found)], rows)
 
 
-def granularity_table(results: Mapping[str, Any]) -> Table:
-    """Accuracy by granularity, in the order of the results.
+def granularities(results: Mapping[str, Any]) -> Table | None:
+    """What each granularity costs.
 
     Args:
         results: Checked results.
 
     Returns:
-        One row for each granularity.
+        The table.
     """
-    given = results.get("granularities") or []
     rows = [
         [
             row["name"],
             share(number(row.get("weights_removed"))),
-            str(measured(row.get("pruned_only"))),
-            str(measured(row.get("fine_tuned"))),
+            str(values.measured(row.get("pruned_only"))),
+            str(values.measured(row.get("fine_tuned"))),
             row.get("note") or "",
         ]
-        for row in given
+        for row in results.get("granularities") or []
     ]
-    table = Table(["granularity", "weights removed>", "pruning only>", "pruning + fine-tuning>", "remark"], rows)
-    return _without_empty_end(table)
+    columns = ["granularity", "weights removed>", "pruning only>", "pruning + fine-tuning>", "note"]
+    return _table(f"{values.metric(results).capitalize()} by granularity", columns, rows)
 
 
-def _without_empty_end(table: Table) -> Table:
-    if any(row[-1] for row in table.rows):
-        return table
-    return Table(table.columns[:-1], [row[:-1] for row in table.rows])
-
-
-def size_table(results: Mapping[str, Any]) -> Table:
-    """Bytes by form.
+def sizes(results: Mapping[str, Any]) -> Table | None:
+    """Bytes of each form, and how they compare with the first.
 
     Args:
         results: Checked results.
 
     Returns:
-        One row for each form, compared with the first.
-
-    Example:
-        >>> size_table({"sizes": [{"name": "dense", "bytes": 4000}, {"name": "CSR", "bytes": 1000}]}).rows
-        [['dense', '4,000', '4.0 kB', '1.0×'], ['CSR', '1,000', '1.0 kB', '4.0×']]
+        The table.
     """
-    given = sizes(results)
-    rows = [[name, count(value), size(value), times(given[0][1], value), note] for name, value, note in given]
-    return _without_empty_end(Table(["form", "bytes>", "size>", "times smaller>", "how"], rows))
-
-
-def accuracy_table(results: Mapping[str, Any]) -> Table:
-    """The accuracies of one pruned network.
-
-    Args:
-        results: Checked results.
-
-    Returns:
-        Up to three rows.
-    """
-    given = {key: number((results.get("accuracy") or {}).get(key)) for key in ("dense", "pruned_only", "fine_tuned")}
-    names = {"dense": "dense", "pruned_only": "pruning only", "fine_tuned": "pruning + fine-tuning"}
-    before = dense(results).mean
+    found = values.sizes(results)
     rows = [
-        [names[key], share(value), DASH if key == "dense" else points(value - before)]
-        for key, value in given.items()
-        if math.isfinite(value)
+        [
+            name,
+            size(value),
+            count(value),
+            share(value / found[0][1] if found[0][1] else math.nan),
+            times(found[0][1], value),
+            note,
+        ]
+        for name, value, note in found
     ]
-    return Table(["network", f"{metric(results)}>", "against dense>"], rows)
+    return _table("Sizes", ["form", "size>", "bytes>", "of the first>", "smaller by>", "note"], rows)
 
 
-def layer_table(results: Mapping[str, Any]) -> Table:
-    """The layers as the results have them, without columns in which all is empty.
-
-    Args:
-        results: Checked results.
-
-    Returns:
-        One row for each layer.
-
-    Example:
-        >>> layer_table({"layers": {"columns": ["layer", "remark"], "rows": [["fc", ""]]}})
-        Table(columns=['layer'], rows=[['fc']])
-    """
-    given = results.get("layers") or {"columns": [], "rows": []}
-    kept = [index for index in range(len(given["columns"])) if any(row[index] for row in given["rows"])]
-    return Table([given["columns"][index] for index in kept], [[row[index] for index in kept] for row in given["rows"]])
-
-
-def weight_table(results: Mapping[str, Any]) -> Table:
-    """How many weights the histograms count.
+def layers(results: Mapping[str, Any]) -> Table | None:
+    """The plan, layer by layer.
 
     Args:
         results: Checked results.
 
     Returns:
-        One row for each layer.
+        The table.
     """
-    rows = []
-    for name, item in histograms(results).items():
-        before, after = (sum(map(number, item[key])) for key in ("before", "after"))
-        rows.append([name, count(before), count(after), share(after / before if before else math.nan)])
-    return Table(["layer", "weights before>", "weights left>", "share left>"], rows)
+    given = results.get("layers")
+    return _table("Layers", given["columns"], given["rows"]) if given else None
 
 
-def history_table(results: Mapping[str, Any]) -> Table:
-    """What training recorded.
+def accuracy(results: Mapping[str, Any]) -> Table | None:
+    """The accuracies of one run.
 
     Args:
         results: Checked results.
 
     Returns:
-        One row for each epoch.
+        The table.
     """
-    found = history(results)
-    names = {"losses": "loss>", "validation": f"validation {metric(results)}>", "sparsity": "sparsity>"}
-    texts = [list(map(plain if key == "losses" else share, values)) for key, values in found.items()]
-    rows = [[str(epoch), *row] for epoch, row in enumerate(zip_longest(*texts, fillvalue=DASH), 1)]
-    return Table(["epoch>", *(names[key] for key in found)], rows)
+    given = results.get("accuracy") or {}
+    names = {"dense": "dense", "pruned_only": "pruned, before fine-tuning", "fine_tuned": "pruned, after fine-tuning"}
+    dense = number(given.get("dense"))
+    found = {name: number(given[key]) for key, name in names.items() if key in given}
+    rows = [[name, share(value), points(value - dense) if name != "dense" else ""] for name, value in found.items()]
+    name = values.metric(results)
+    return _table(name.capitalize(), ["network", f"{name}>", "from dense>"], rows)
+
+
+def histogram(name: str, item: Mapping[str, Any]) -> Table:
+    """Counts of weights by bin.
+
+    Args:
+        name: The layer.
+        item: Edges of the bins, counts before and after.
+
+    Returns:
+        The table.
+    """
+    edges = [plain(number(edge)) for edge in item["edges"]]
+    counts = zip(edges, edges[1:], item["before"], item["after"], strict=False)
+    rows = tuple((low, high, count(number(before)), count(number(after))) for low, high, before, after in counts)
+    return Table(f"Weights of {name}", ("from>", "to>", "before>", "after>"), rows)
+
+
+def history(results: Mapping[str, Any]) -> Table | None:
+    """The training, epoch by epoch.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        The table.
+    """
+    found = values.history(results)
+    show = {"validation": share, "losses": plain, "sparsity": share}
+    names = {"validation": f"validation {values.metric(results)}>", "losses": "loss>", "sparsity": "sparsity>"}
+    length = max(map(len, found.values()), default=0)
+    rows = [
+        [str(index + 1), *(show[key](item[index]) if index < len(item) else "" for key, item in found.items())]
+        for index in range(length)
+    ]
+    return _table("Training", ["epoch>", *(names[key] for key in found)], rows)
+
+
+def run(results: Mapping[str, Any]) -> Table | None:
+    """How the results were made.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        The table.
+    """
+    texts = {key: results.get(key) or "" for key in ("task", "command", "created", "device")}
+    rows = [(key, text) for key, text in texts.items() if text]
+    if results.get("seconds") is not None:
+        rows.append(("time", duration(number(results["seconds"]))))
+    if results.get("seeds"):
+        rows.append(("seeds", ", ".join(map(str, results["seeds"]))))
+    rows += [(f"version of {name}", text) for name, text in (results.get("versions") or {}).items()]
+    return _table("This run", ["", ""], rows)
+
+
+def settings(results: Mapping[str, Any]) -> Table | None:
+    """What the run was asked to do.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        The table.
+    """
+    rows = [(name, _setting(value)) for name, value in (results.get("settings") or {}).items()]
+    return _table("Settings", ["setting", "value"], rows)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_setting, value))
+    return "–" if value is None else json.dumps(value, ensure_ascii=False)

@@ -99,7 +99,7 @@ def finetune(
         plan: Applied to the model before the first step, and its zeros kept.
         hook: Prunes along the way and keeps zeros zero; see `TrainingHook`.
         regularizer: Of the model: a scalar tensor, added to the loss; see `l1` and `group_lasso`.
-        validate: Of the model: a number, higher is better; called after every epoch.
+        validate: Of the model: a number, higher is better; called after every epoch, in eval mode, without gradients.
         checkpoint: A file to keep the state of the run in.
         resume: Go on from `checkpoint` if that file exists.
         progress: Show a bar where standard output is a terminal.
@@ -220,7 +220,8 @@ def _judged(best: Best, run: Run, mean_loss: float, validate: Callable[[nn.Modul
     history = replace(best.history, losses=(*best.history.losses, mean_loss))
     if validate is None:
         return replace(best, history=history)
-    result = float(validate(run.model))
+    with mode(run.model, training=False), torch.no_grad():
+        result = float(validate(run.model))
     settled = run.hook is None or run.hook.settled
     earlier = history.best_epoch
     wins = settled and (earlier is None or result > history.validation[earlier])
