@@ -66,7 +66,7 @@ class Budget:
         for name in ("parameters", "macs"):
             if name in given and not 0 < given[name] <= 1:
                 raise BudgetError(f"{name} is the fraction that may stay, 0 < f <= 1; given: {given[name]}")
-        if self.nonzeros is not None and self.nonzeros < 1:
+        if self.nonzeros is not None and not self.nonzeros >= 1:
             raise BudgetError(f"nonzeros is the N of ||W||_0 < N, at least 1; given: {self.nonzeros}")
         for name, value in (self.per_group or {}).items():
             if not 0 <= value < 1:
@@ -109,9 +109,7 @@ def counts_for(
     """
     if budget is not None and budget.sparsity is not None:
         check_reachable(scored, budget.sparsity * fraction)  # by the bounds alone: what is gone may exceed the budget
-    scored = {
-        name: replace(group, least=max(group.least, (gone or {}).get(name, 0.0))) for name, group in scored.items()
-    }
+    scored = {name: _already(group, (gone or {}).get(name, 0.0)) for name, group in scored.items()}
     if budget is None:
         return _fixed_by_patterns(groups, scored, fraction)
     if budget.per_group is not None:
@@ -128,6 +126,11 @@ def counts_for(
     return _by_weights(allocation, groups, scored, _weights_to_remove(budget, groups, fraction))
 
 
+def _already(group: Scored, gone: float) -> Scored:
+    """A group that does not go below what it has lost, though its maximum be lower."""
+    return replace(group, least=max(group.least, gone), most=max(group.most, gone))
+
+
 def _fixed_by_patterns(groups: Mapping[str, Units], scored: Mapping[str, Scored], fraction: float) -> dict[str, float]:
     full = {name: groups[name].full_sparsity for name in scored}
     free = [name for name, value in full.items() if value is None]
@@ -135,7 +138,7 @@ def _fixed_by_patterns(groups: Mapping[str, Units], scored: Mapping[str, Scored]
         raise BudgetError(
             f"how much is to go? {free[:5]} have no fixed pattern: pass a Budget, e.g. Budget(sparsity=0.9)"
         )
-    return {name: max((value or 0.0) * fraction, scored[name].least) for name, value in full.items()}
+    return {name: scored[name].clamp((value or 0.0) * fraction) for name, value in full.items()}
 
 
 def _as_given(sparsities: Pairs, scored: Mapping[str, Scored], fraction: float) -> dict[str, float]:

@@ -65,11 +65,14 @@ class Pruner:
     maximum: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check the bounds.
+        """Check the bounds; one name to exclude is taken for a tuple of one, not for its letters.
 
         Raises:
             BudgetError: A bound is not a fraction.
         """
+        exclude: Any = self.exclude
+        if isinstance(exclude, str | type):
+            object.__setattr__(self, "exclude", (exclude,))
         for name, value in (*self.minimum.items(), *self.maximum.items()):
             if not 0 <= value <= 1:
                 raise BudgetError(f"the bound of {name!r} is a sparsity between 0 and 1; given: {value}")
@@ -243,17 +246,16 @@ def _no_scores() -> Tensor:
 def _score(method: Criterion, model: nn.Module, name: str, units: Units, statistics: Statistics) -> Tensor:
     parameters = {axis: _tensor(model, axis.parameter, units, name) for axis in units.index}
     scores = method.score(Group(name, units, parameters, statistics))
-    if scores.shape != (units.n_units,):
-        raise PlanError(
-            f"{method.name} gave {name!r} scores of shape {tuple(scores.shape)}; it has {units.n_units} units"
-        )
+    if not isinstance(scores, Tensor) or scores.shape != (units.n_units,):
+        found = f"scores of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+        raise PlanError(f"{method.name} gave {name!r} {found}; it has {units.n_units} units, each wants a score")
     if not scores.is_floating_point():
         raise PlanError(f"{method.name} gave {name!r} scores of {scores.dtype}; floating point is expected")
     if bad := count(scores, lambda x: ~torch.isfinite(x)):
         weights = sum(count(value, lambda x: ~torch.isfinite(x)) for value in parameters.values())
         cause = f"{weights} of its weights are NaN or infinite" if weights else "its weights are finite"
         raise ModelError(f"{method.name} gave {bad} of {len(scores)} scores of {name!r} as NaN or infinite ({cause})")
-    return scores
+    return scores.detach()
 
 
 def _tensor(model: nn.Module, name: str, units: Units, group: str) -> Tensor:
@@ -290,14 +292,15 @@ def _part(name: str, units: Units, scores: dict[str, Tensor], sparsities: Mappin
     if units.frozen:
         return Part(name, units, torch.ones(units.n_units, dtype=torch.bool), units.frozen)
     keep = select(units, scores.pop(name), sparsities[name])  # each group's scores are let go as soon as they are used
-    reason = (
-        ""
-        if not bool(keep.all())
-        else "nothing allocated"
-        if sparsities[name] == 0
-        else "one unit stays in every scope"
-    )
-    return Part(name, units, keep, reason)
+    return Part(name, units, keep, _why_whole(units, sparsities[name]) if bool(keep.all()) else "")
+
+
+def _why_whole(units: Units, sparsity: float) -> str:
+    """Why a group that is free to lose units loses none."""
+    if sparsity == 0:
+        return "nothing allocated"
+    single = units.keep_per_scope is None and round(sparsity * int(units.scope.counts().max())) > 0
+    return "one unit stays in every scope" if single else "less than one unit allocated"
 
 
 def _given(data: Iterable[Any] | None, method: object) -> Iterable[Any]:

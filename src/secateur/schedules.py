@@ -189,6 +189,9 @@ def settled(schedule: Schedule, step: int) -> bool:
         >>> settled(one_shot(at=2), 2), settled(one_shot(at=2), 3)
         (False, True)
     """
+    if isinstance(schedule, _Joined):
+        start, last = schedule.parts[-1]
+        return settled(last, step - start)
     end = getattr(schedule, "end", None)
     if isinstance(end, int):
         return step > end
@@ -198,12 +201,6 @@ def settled(schedule: Schedule, step: int) -> bool:
 @dataclass(frozen=True)
 class _Joined:
     parts: tuple[tuple[int, Schedule], ...]
-
-    @property
-    def end(self) -> int:
-        start, last = self.parts[-1]
-        end = getattr(last, "end", None)
-        return start + end if isinstance(end, int) else start
 
     def __call__(self, step: int) -> float | None:
         on = [(start, schedule) for start, schedule in self.parts if start <= step]

@@ -75,9 +75,9 @@ def load_state(path: Path | str, kind: str = STATE) -> State:
     """
     try:
         content = Path(path).read_bytes()
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         raise RunError(
-            f"cannot read {path}: {error.strerror or error}; expected a file that save_state wrote. Check the path"
+            f"cannot read {path}: {getattr(error, 'strerror', '') or error or 'not enough memory'}; expected a file that save_state wrote. Check the path"
         ) from error
     try:
         return _from_bytes(content, kind)

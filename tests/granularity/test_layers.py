@@ -52,7 +52,7 @@ def test_parametrized_weights_are_frozen_and_say_why(norm: object) -> None:
 
 
 def test_only_parametrized_weights() -> None:
-    with pytest.raises(ModelError, match="filter fits no layer of ParametrizedLinear .*computed from"):
+    with pytest.raises(ModelError, match=r"filter fits no layer of ParametrizedLinear .*computed from"):
         granularity.filter()(weight_norm(nn.Linear(3, 2)))
 
 

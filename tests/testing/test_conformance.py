@@ -129,6 +129,11 @@ def _counting() -> Callable[[Group], Tensor]:
     return score
 
 
+def _looking_at_memory(group: Group) -> Tensor:
+    where = next(iter(group.parameters.values())).data_ptr()
+    return torch.full((group.units.n_units,), float(where), dtype=torch.float64)
+
+
 def _damaging(group: Group) -> Tensor:
     next(iter(group.parameters.values())).abs_()
     return torch.ones(group.units.n_units)
@@ -154,7 +159,8 @@ def _narrow(group: Group) -> Tensor:
         (lambda group: torch.ones(group.units.n_units) / 0, "scores are finite"),
         (lambda group: torch.zeros(group.units.n_units).log().neg().sub(torch.inf), "scores are finite"),
         (lambda group: torch.rand(group.units.n_units), "global generator"),
-        (_counting(), "a second call differs"),
+        (_counting(), "those of a copy differ"),
+        (_looking_at_memory, "those of a copy differ"),
         (_damaging, "leaves parameters and statistics"),
         (_narrow, "float32 or wider"),
     ],

@@ -17,10 +17,9 @@ from secateur.recipe import Recipe
 def lamp() -> Allocation:
     """Layer-adaptive magnitudes: a global ranking of squared scores, each over the sum of those not smaller.
 
-    `lamp(u) = s(u)^2 / sum over v in the group with s(v) >= s(u) of s(v)^2`
+    `lamp(u) = s(u)^2 / sum over v in the group that do not come before u in ascending order of s(v)^2`
 
-    The highest score of every group gets 1, so no group is emptied. Meant for magnitudes: scores are taken as at
-    least 0.
+    The last score of every group gets 1, so no group is emptied. Meant for magnitudes: scores are taken as at least 0.
 
     Returns:
         Allocation: from groups and a sparsity to a sparsity per group.

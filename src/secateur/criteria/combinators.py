@@ -18,7 +18,8 @@ By = Literal["mean", "max", "sum", "std", "norm"]
 def normalized(criterion: Criterion, by: By = "mean") -> Criterion:
     """Scores divided by a number of their group, so that groups can be compared in a global ranking.
 
-    `score'(u) = score(u) / by over v in group of score(v)`; a group whose number is 0 keeps its scores.
+    `score'(u) = score(u) / |by over v in group of score(v)|`, so that the order of the units stays as it is where scores
+    are negative; a group whose number is 0 keeps its scores.
 
     Args:
         criterion: What is normalised.
@@ -52,7 +53,7 @@ def _normalized(criterion: Criterion, by: By, group: Group) -> Tensor:
         size = scores.std(correction=0)
     else:
         size = getattr(scores, by)()
-    return scores / size if float(size) != 0 else scores
+    return scores / size.abs() if float(size) != 0 else scores
 
 
 def weighted(*terms: tuple[float, Criterion]) -> Criterion:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.errors import ModelError
+from secateur.errors import DataError, ModelError
 from secateur.index_maps import How, IndexMap
 from secateur.statistics import Statistics
 from secateur.units import ParameterAxis, Role, Units, fold
@@ -123,10 +123,22 @@ def _score(
     formula = alone if single else f
     folded = []
     for axis, index in maps.items():
-        extra = [_wide(group.statistics.of(kind, axis.parameter)) for kind in needs]
+        extra = [_wide(_statistic(group, kind, axis)) for kind in needs]
         value = index.reduce(formula(_wide(group.parameters[axis]), *extra), within)
         folded.append(value if single or finish is None else finish(value))
     return fold(folded, across)
+
+
+def _statistic(group: Group, kind: str, axis: ParameterAxis) -> Tensor:
+    found, weight = group.statistics.of(kind, axis.parameter), tuple(group.parameters[axis].shape)
+    try:
+        found.expand(weight)
+    except RuntimeError as error:
+        raise DataError(
+            f"{kind!r} of {axis.parameter!r} has the shape {tuple(found.shape)}, which does not broadcast to the "
+            f"weight's, {weight}: was it measured on another model?"
+        ) from error
+    return found
 
 
 def _of_single_weights(index: IndexMap) -> bool:

@@ -93,6 +93,9 @@ def _index(name: str, inner: IndexMap, left: Left | None) -> IndexMap:
     if left is None:
         return inner
     _check(name, inner.shape, left)
+    if isinstance(inner, Embedded):  # set in once, however many plans there are
+        kept = tuple(outer[within] for outer, within in zip(left.positions, inner.kept, strict=True))
+        return Embedded(inner.inner, left.shape, kept)
     return inner if left.sizes == left.shape else Embedded(inner, left.shape, left.positions)
 
 

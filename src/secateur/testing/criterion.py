@@ -109,9 +109,9 @@ def _check_group(criterion: Criterion, where: str, group: Group) -> None:
     )
     _check_scores(where, group.units, scores)
     require(
-        same_bits(scores, criterion.score(group)),
+        same_bits(scores, criterion.score(Group(group.name, group.units, before, group.statistics))),
         where,
-        "equal parameters get equal scores; a second call differs",
+        "equal parameters get equal scores; those of a copy differ",
         "keep no state between calls, and seed what it draws",
     )
     half: dict[ParameterAxis, Tensor] = {axis: value.bfloat16() for axis, value in group.parameters.items()}

@@ -158,14 +158,18 @@ class GradualPruning:
         try:
             plan = self._restored(state)
             count, observed = int(state["step"]), int(state["observed"])
-            gradients = {name: value.clone() for name, value in state["gradients"].items()}
-            shapes = {name: value.shape for name, value in self.model.named_parameters()}
+            shapes = {name: value.shape for name, value in state["gradients"].items()}
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise PlanError(f"this is no state of a GradualPruning ({type(error).__name__}: {error})") from error
-        if foreign := [name for name, value in gradients.items() if shapes.get(name) != value.shape]:
+        parameters = dict(self.model.named_parameters())
+        foreign = [name for name, shape in shapes.items() if name not in parameters or parameters[name].shape != shape]
+        if foreign:
             raise PlanError(f"the state has gradients of {foreign[:5]}, which the model lacks or has in another shape")
         self._held = KeepZeros(self.model, plan) if plan else None
-        self._count, self._observed, self._gradients = count, observed, gradients
+        self._count, self._observed = count, observed
+        self._gradients = {
+            name: value.to(parameters[name].device, copy=True) for name, value in state["gradients"].items()
+        }
 
     def _restored(self, state: Mapping[str, Any]) -> Plan | None:
         if not state["planned"]:
