@@ -67,7 +67,7 @@ def in_process(which: str) -> dict[str, float]:
 def main() -> None:
     """Measure pairs, and keep the rows."""
     pairs = [(in_process("ours"), in_process("torch")) for _ in range(PAIRS)]
-    for mine, other in pairs:
+    for mine, _ in pairs:
         assert mine["left"] == round((1 - SPARSITY) * LAYERS * WIDTH * WIDTH)
     ours_runs, torch_runs = [mine for mine, _ in pairs], [other for _, other in pairs]
     ratios = [a["seconds"] / b["seconds"] for a, b in pairs]

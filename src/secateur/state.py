@@ -76,9 +76,8 @@ def load_state(path: Path | str, kind: str = STATE) -> State:
     try:
         content = Path(path).read_bytes()
     except (OSError, MemoryError) as error:
-        raise RunError(
-            f"cannot read {path}: {getattr(error, 'strerror', '') or error or 'not enough memory'}; expected a file that save_state wrote. Check the path"
-        ) from error
+        reason = getattr(error, "strerror", "") or error or "not enough memory"
+        raise RunError(f"cannot read {path}: {reason}; expected a file of save_state. Check the path") from error
     try:
         return _from_bytes(content, kind)
     except _UNREADABLE as error:

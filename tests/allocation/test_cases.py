@@ -14,9 +14,7 @@ from secateur.errors import BudgetError, UnknownNameError
 
 def scored(*scores: float, shape: tuple[int, ...] = (), least: float = 0.0, most: float | None = None) -> Scored:
     n = len(scores)
-    return Scored(
-        torch.tensor(scores), n, torch.ones(n), shape or (n,), least, 1 - 1 / n if most is None else most
-    )
+    return Scored(torch.tensor(scores), n, torch.ones(n), shape or (n,), least, 1 - 1 / n if most is None else most)
 
 
 def layer(*shape: int, most: float = 1.0) -> Scored:
@@ -152,7 +150,7 @@ def test_fixed_later_entries_win() -> None:
 
 def test_fixed_cannot_remove_more_than_its_groups_have() -> None:
     groups = {"a": layer(4), "b": layer(100)}
-    with pytest.raises(BudgetError, match="removes at most 4 of the 104 units. Name more groups in it"):
+    with pytest.raises(BudgetError, match=r"removes at most 4 of the 104 units\. Name more groups in it"):
         fixed({"a": 0.5})(groups, 0.5)
 
 

@@ -199,5 +199,5 @@ def test_bad_input_leaves_the_earlier_page(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="report.html"):
+    with pytest.raises(RunError, match=r"report\.html"):
         write_page(demo(), tmp_path / "none" / "report.html")

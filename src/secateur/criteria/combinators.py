@@ -18,8 +18,8 @@ By = Literal["mean", "max", "sum", "std", "norm"]
 def normalized(criterion: Criterion, by: By = "mean") -> Criterion:
     """Scores divided by a number of their group, so that groups can be compared in a global ranking.
 
-    `score'(u) = score(u) / |by over v in group of score(v)|`, so that the order of the units stays as it is where scores
-    are negative; a group whose number is 0 keeps its scores.
+    `score'(u) = score(u) / |by over v in group of score(v)|`, so that the order of the units stays as it is where
+    scores are negative; a group whose number is 0 keeps its scores.
 
     Args:
         criterion: What is normalised.

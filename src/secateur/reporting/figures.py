@@ -6,119 +6,29 @@ makes of them.
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
-from secateur.reporting.findings import granularity_rows
+from secateur.reporting.headlines import granularity_rows
+from secateur.reporting.style import (
+    MUTED,
+    ROW,
+    Figure,
+    Look,
+    axis,
+    hover,
+    layout,
+    look,
+    percent_range,
+    safe,
+    short,
+    title,
+    with_spread,
+)
 from secateur.reporting.values import Curve, Measured, curves, dense, histograms, history, metric, sizes
 from secateur.reporting.words import count, level, number, plain, share, size, times
-
-Figure = dict[str, Any]
-
-LONGEST_NAME = 26
-ROW = 34  # pixels of a row of a horizontal plot
-
-
-class Look(NamedTuple):
-    """How one method is drawn everywhere."""
-
-    color: str
-    symbol: str
-    sign: str
-
-
-LOOKS: Mapping[str, Look] = {
-    "pruned_only": Look("first", "diamond", "◆"),
-    "fine_tuned": Look("second", "circle", "●"),
-    "iterative": Look("third", "square", "■"),
-}
-OTHER = Look("fourth", "triangle-up", "▲")
-LINE = "var(--line)"
-MUTED = "var(--muted)"
-
-
-def look(key: str) -> Look:
-    """How a method is drawn.
-
-    Args:
-        key: Its name in the results.
-
-    Returns:
-        Colour, Plotly's symbol, and a sign like it for the legend.
-    """
-    return LOOKS.get(key, OTHER)
-
-
-def safe(text: str) -> str:
-    """Text in which Plotly finds no markup of its own.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The text, with what could open a tag or an entity escaped.
-
-    Example:
-        >>> safe("<b>conv</b>")
-        '&lt;b&gt;conv&lt;/b&gt;'
-    """
-    return html.escape(text, quote=False)
-
-
-def _short(text: str) -> str:
-    return safe(text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…")
-
-
-def _axis(**more: Any) -> dict[str, Any]:
-    return {
-        "gridcolor": LINE,
-        "linecolor": LINE,
-        "zeroline": False,
-        "automargin": True,
-        "tickfont": {"color": MUTED},
-        **more,
-    }
-
-
-def _title(text: str) -> dict[str, Any]:
-    return {"text": safe(text), "font": {"color": MUTED, "size": 13}, "standoff": 8}
-
-
-def _layout(height: int, **more: Any) -> dict[str, Any]:
-    return {
-        "height": height,
-        "autosize": True,
-        "showlegend": False,
-        "hovermode": "closest",
-        "dragmode": False,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 13, "color": "var(--ink)"},
-        "hoverlabel": {"bgcolor": "var(--card)", "bordercolor": LINE, "font": {"color": "var(--ink)"}, "align": "left"},
-        "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
-        **more,
-    }
-
-
-def _hover(texts: Sequence[str]) -> dict[str, Any]:
-    return {"hovertext": list(texts), "hoverinfo": "text"}
-
-
-def _range(values: Sequence[float], margin: float = 0.06) -> list[float]:
-    """From the lowest value to the highest in percent, with some air, but not past 100 % by more than a little."""
-    finite = [100 * value for value in values if math.isfinite(value)]
-    low, high = min(finite), max(finite)
-    air = max(margin * (high - low), 0.5)
-    return [low - air, min(high + air, 100.5) if high <= 100 else high + air]
-
-
-def _with_spread(value: Measured) -> list[float]:
-    spread = value.spread or 0.0
-    return [value.mean - spread, value.mean + spread]
-
 
 # ------------------------------------------------------------------------ accuracy against sparsity
 
@@ -140,19 +50,19 @@ def curve_figure(results: Mapping[str, Any]) -> Figure | None:
     ends = [1 - levels[0], 1 - levels[-1]]
     width = math.log10(ends[0] / ends[1]) or 1.0
     reach = [math.log10(ends[0]) + 0.05 * width, math.log10(ends[1]) - 0.05 * width]
-    values = [one for curve in found for point in curve.points for one in _with_spread(point.accuracy)]
+    values = [one for curve in found for point in curve.points for one in with_spread(point.accuracy)]
     data = [trace for curve in found for trace in _band(curve)]
     data += _dense_line(before, reach)
     data += [_line(curve) for curve in found]
-    x_axis = _axis(
+    x_axis = axis(
         type="log",
         range=reach,
         tickvals=[1 - value for value in levels],
         ticktext=[level(value).removesuffix(" %") for value in levels],
-        title=_title("sparsity: weights removed, in %"),
+        title=title("sparsity: weights removed, in %"),
     )
-    y_axis = _axis(range=_range([*values, *_with_spread(before)]), ticksuffix=" %", title=_title(metric(results)))
-    return {"data": data, "layout": _layout(440, xaxis=x_axis, yaxis=y_axis)}
+    y_axis = axis(range=percent_range([*values, *with_spread(before)]), ticksuffix=" %", title=title(metric(results)))
+    return {"data": data, "layout": layout(440, xaxis=x_axis, yaxis=y_axis)}
 
 
 def _drawn(curve: Curve) -> list[Any]:
@@ -169,7 +79,7 @@ def _line(curve: Curve) -> dict[str, Any]:
         "y": [100 * point.accuracy.mean for point in shown],
         "line": {"color": f"var(--{style.color})", "width": 2.5},
         "marker": {"color": f"var(--{style.color})", "symbol": style.symbol, "size": 9},
-        **_hover(
+        **hover(
             [f"<b>{safe(curve.label)}</b><br>{level(point.sparsity)} removed: {point.accuracy}" for point in shown]
         ),
     }
@@ -179,7 +89,7 @@ def _band(curve: Curve) -> Iterator[dict[str, Any]]:
     shown = [point for point in _drawn(curve) if point.accuracy.spread is not None]
     if len(shown) < 2:
         return
-    low, high = zip(*(_with_spread(point.accuracy) for point in shown), strict=True)
+    low, high = zip(*(with_spread(point.accuracy) for point in shown), strict=True)
     across = [1 - point.sparsity for point in shown]
     yield {
         "type": "scatter",
@@ -205,7 +115,7 @@ def _dense_line(before: Measured, reach: Sequence[float]) -> list[dict[str, Any]
             "x": [10**step for step in steps],
             "y": [100 * before.mean] * len(steps),
             "line": {"color": MUTED, "width": 1.5, "dash": "dash"},
-            **_hover([f"<b>dense</b>: {before}"] * len(steps)),
+            **hover([f"<b>dense</b>: {before}"] * len(steps)),
         }
     ]
 
@@ -226,21 +136,24 @@ def granularity_figure(results: Mapping[str, Any]) -> Figure | None:
     if not rows:
         return None
     before = dense(results)
-    values = [one for row in rows for value in row[1:] for one in _with_spread(value)]
+    values = [one for row in rows for value in row[1:] for one in with_spread(value)]
     places = list(range(len(rows)))
     data = [_between(rows), _dots(rows, "pruned_only", 1), _dots(rows, "fine_tuned", 2)]
     shapes = [_upright(100 * before.mean)] if before.known else []
-    y_axis = _axis(
+    y_axis = axis(
         tickvals=places,
-        ticktext=[_short(name) for name, _, _ in rows],
+        ticktext=[short(name) for name, _, _ in rows],
         range=[len(rows) - 0.4, -0.6],
         tickfont={"color": "var(--ink)"},
         showgrid=False,
     )
-    x_axis = _axis(
-        range=_range([*values, *_with_spread(before)], 0.03), ticksuffix=" %", title=_title(metric(results)), nticks=7
+    x_axis = axis(
+        range=percent_range([*values, *with_spread(before)], 0.03),
+        ticksuffix=" %",
+        title=title(metric(results)),
+        nticks=7,
     )
-    return {"data": data, "layout": _layout(80 + ROW * len(rows), xaxis=x_axis, yaxis=y_axis, shapes=shapes)}
+    return {"data": data, "layout": layout(80 + ROW * len(rows), xaxis=x_axis, yaxis=y_axis, shapes=shapes)}
 
 
 def _between(rows: Sequence[tuple[str, Measured, Measured]]) -> dict[str, Any]:
@@ -272,7 +185,7 @@ def _dots(rows: Sequence[tuple[str, Measured, Measured]], key: str, column: int)
             "width": 3,
         },
         "marker": {"color": color, "symbol": style.symbol, "size": 10},
-        **_hover([f"<b>{safe(title)}</b><br>{name}: {value}" for _, title, value in known]),
+        **hover([f"<b>{safe(title)}</b><br>{name}: {value}" for _, title, value in known]),
     }
 
 
@@ -319,17 +232,17 @@ def size_figure(results: Mapping[str, Any]) -> Figure | None:
         "textposition": "outside",
         "cliponaxis": False,
         "marker": {"color": "var(--second)", "line": {"width": 0}},
-        **_hover([f"<b>{safe(name)}</b><br>{count(value)} bytes<br>{safe(note)}" for name, value, note in rows]),
+        **hover([f"<b>{safe(name)}</b><br>{count(value)} bytes<br>{safe(note)}" for name, value, note in rows]),
     }
-    y_axis = _axis(
+    y_axis = axis(
         tickvals=bars["y"],
-        ticktext=[_short(name) for name, _, _ in rows],
+        ticktext=[short(name) for name, _, _ in rows],
         range=[len(rows) - 0.4, -0.6],
         tickfont={"color": "var(--ink)"},
         showgrid=False,
     )
-    x_axis = _axis(range=[0, 1.42 * largest], showticklabels=False, showgrid=False)
-    return {"data": [bars], "layout": _layout(40 + ROW * len(rows), xaxis=x_axis, yaxis=y_axis)}
+    x_axis = axis(range=[0, 1.42 * largest], showticklabels=False, showgrid=False)
+    return {"data": [bars], "layout": layout(40 + ROW * len(rows), xaxis=x_axis, yaxis=y_axis)}
 
 
 # ------------------------------------------------------------------------------------------ weights
@@ -351,17 +264,18 @@ def _histogram(item: Mapping[str, Any]) -> Figure:
     edges = [number(value) for value in item["edges"]]
     highest = max([1.0, *(number(value) for key in ("before", "after") for value in item[key] if value is not None)])
     ticks = [10**power for power in range(math.ceil(math.log10(highest)) + 1)]
-    y_axis = _axis(
+    y_axis = axis(
         type="log",
         range=[math.log10(0.7), math.log10(highest * 1.6)],
         tickvals=ticks,
         ticktext=[count(value) for value in ticks],
     )
-    x_axis = _axis(nticks=5, showgrid=False, title=_title("weight"))
+    data = [_bars(edges, item["before"], "before pruning", "before"), _bars(edges, item["after"], "left", "second")]
+    x_axis = axis(nticks=5, showgrid=False, title=title("weight"))
     margin = {"l": 8, "r": 8, "t": 4, "b": 8}
     return {
         "data": data,
-        "layout": _layout(190, xaxis=x_axis, yaxis=y_axis, barmode="overlay", bargap=0, margin=margin),
+        "layout": layout(190, xaxis=x_axis, yaxis=y_axis, barmode="overlay", bargap=0, margin=margin),
     }
 
 
@@ -377,7 +291,7 @@ def _bars(edges: Sequence[float], counts: Sequence[Any], name: str, color: str) 
         "y": [value or None for value in counts],
         "width": [high - low for low, high in pairs],
         "marker": {"color": f"var(--{color})", "line": {"width": 0}},
-        **_hover(texts),
+        **hover(texts),
     }
 
 
@@ -403,18 +317,18 @@ def history_figure(results: Mapping[str, Any]) -> Figure | None:
         top = 1 - place * step
         data.append({**_epochs(values, key, names[key]), "yaxis": f"y{end}"})
         suffix = "" if key == "losses" else " %"
-        axes[f"yaxis{end}"] = _axis(
+        axes[f"yaxis{end}"] = axis(
             domain=[max(0.0, top - step + (0.07 if place < len(found) - 1 else 0)), top],
             ticksuffix=suffix,
             nticks=5,
-            title=_title(names[key]),
+            title=title(names[key]),
         )
     longest = max(map(len, found.values()))
     last = "y" if len(found) == 1 else f"y{len(found)}"
-    x_axis = _axis(
-        title=_title("epoch"), anchor=last, range=[0.7, longest + 0.3], tickformat="d", nticks=min(longest, 10)
+    x_axis = axis(
+        title=title("epoch"), anchor=last, range=[0.7, longest + 0.3], tickformat="d", nticks=min(longest, 10)
     )
-    return {"data": data, "layout": _layout(60 + 170 * len(found), xaxis=x_axis, **axes)}
+    return {"data": data, "layout": layout(60 + 170 * len(found), xaxis=x_axis, **axes)}
 
 
 def _epochs(values: Sequence[float], key: str, name: str) -> dict[str, Any]:
@@ -432,5 +346,5 @@ def _epochs(values: Sequence[float], key: str, name: str) -> dict[str, Any]:
         "y": [value if math.isfinite(value) else None for value in shown],
         "line": {"color": f"var(--{style.color})", "width": 2},
         "marker": {"color": f"var(--{style.color})", "symbol": style.symbol, "size": 7},
-        **_hover(texts),
+        **hover(texts),
     }

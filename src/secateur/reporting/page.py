@@ -14,11 +14,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from secateur.files import atomic_write
-from secateur.reporting import figures, tables
+from secateur.reporting import figures, grids
 from secateur.reporting.checks import check, finite_json
-from secateur.reporting.figures import Figure, look
-from secateur.reporting.findings import averaged, headline, key_figures, lede, removed_by_granularities, shown
-from secateur.reporting.tables import Table
+from secateur.reporting.grids import Table
+from secateur.reporting.headlines import averaged, headline, key_figures, lede, removed_by_granularities, shown
+from secateur.reporting.style import Figure, look
 from secateur.reporting.values import curves, dense, metric
 from secateur.reporting.words import duration
 
@@ -95,7 +95,7 @@ def page(results: Mapping[str, Any]) -> str:
             title=f"{results['task']} – {'demonstration' if results['kind'] == 'demo' else 'pruning'}",
             key_figures=key_figures(results),
             sections=sections,
-            layers=tables.layer_table(results),
+            layers=grids.layer_table(results),
             shown=shown(results),
             facts=list(_facts(results)),
             results_json=_script_json(finite_json(results)),
@@ -148,7 +148,7 @@ def _curves(results: Mapping[str, Any]) -> Section | None:
         "Read from left to right: the further right, the fewer weights are left, and the higher a line stays, the less"
         " is lost.",
         {f"{name} against sparsity": figure},
-        tables.curve_table(results),
+        grids.curve_table(results),
         [_method(curve.key, curve.label) for curve in curves(results)] + _dense_sign(results),
         bands.strip() if averaged(results) else "",
     )
@@ -164,8 +164,8 @@ def _granularities(results: Mapping[str, Any]) -> Section | None:
         f"Granularities{removed}",
         "Each row is a shape of what is removed; the bar between the points is what fine-tuning wins back.",
         {f"{metric(results)} of granularities": figure},
-        tables.granularity_table(results),
-        [_method("pruned_only", "pruning only"), _method("fine_tuned", "pruning + fine-tuning")] + _dense_sign(results),
+        grids.granularity_table(results),
+        [_method("pruned_only", "pruning only"), _method("fine_tuned", "pruning + fine-tuning"), *_dense_sign(results)],
         f"Whiskers: one standard deviation over {len(results.get('seeds') or ())} seeds." if averaged(results) else "",
     )
 
@@ -179,7 +179,7 @@ def _sizes(results: Mapping[str, Any]) -> Section | None:
         "Size of the weights",
         "The shorter a bar, the fewer bytes the prunable weights take; × says how many times smaller than the first.",
         {"size of the weights in bytes": figure},
-        tables.size_table(results),
+        grids.size_table(results),
         note=shown(results),
     )
 
@@ -194,7 +194,7 @@ def _weights(results: Mapping[str, Any]) -> Section | None:
         "Weights before and after",
         "Each plot is a layer: how many weights (log scale) have which value; the gap around zero is what was removed.",
         dict(list(drawn.items())[:LAYERS_DRAWN]),
-        tables.weight_table(results),
+        grids.weight_table(results),
         [("before", "■", "before pruning"), ("second", "■", "left after pruning and fine-tuning")],
         shown(results) + more,
     )
@@ -209,7 +209,7 @@ def _history(results: Mapping[str, Any]) -> Section | None:
         "Training after pruning",
         "Read from left to right, epoch by epoch: loss should fall, and validation rise or hold.",
         {"training after pruning": figure},
-        tables.history_table(results),
+        grids.history_table(results),
     )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from secateur.reporting import tables
+from secateur.reporting import grids
 from secateur.reporting.checks import check
-from secateur.reporting.findings import averaged, headline, removed_by_granularities, shown
-from secateur.reporting.tables import Table
+from secateur.reporting.grids import Table
+from secateur.reporting.headlines import averaged, headline, removed_by_granularities, shown
 from secateur.reporting.values import dense, metric
 from secateur.text import table
 
@@ -52,9 +52,9 @@ def print_summary(results: Mapping[str, Any], console: Console) -> None:
 def _tables(results: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
     name, before = metric(results), dense(results)
     against = f"; dense: {before}" if before.known else ""
-    yield name, tables.accuracy_table(results)
-    yield f"{name} by sparsity{averaged(results)}{against}", tables.curve_table(results)
+    yield name, grids.accuracy_table(results)
+    yield f"{name} by sparsity{averaged(results)}{against}", grids.curve_table(results)
     removed = removed_by_granularities(results.get("granularities") or [])
-    yield f"{name} by granularity{removed}{against}", tables.granularity_table(results)
-    yield f"layers. {shown(results)}".rstrip(" ."), tables.layer_table(results)
-    yield "sizes of the weights", tables.size_table(results)
+    yield f"{name} by granularity{removed}{against}", grids.granularity_table(results)
+    yield f"layers. {shown(results)}".rstrip(" ."), grids.layer_table(results)
+    yield "sizes of the weights", grids.size_table(results)

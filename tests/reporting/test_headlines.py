@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from secateur.reporting.findings import headline, key_figures, lede
+from secateur.reporting.headlines import headline, key_figures, lede
 
 
 def results(dense: float | None, **curves: list[tuple[float, float]]) -> dict[str, Any]:

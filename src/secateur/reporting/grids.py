@@ -1,0 +1,155 @@
+"""The measurements as tables, the same for the page and the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+from secateur.reporting.values import curves, dense, histograms, history, measured, metric, sizes
+from secateur.reporting.words import DASH, count, level, number, plain, points, share, size, times
+
+
+class Table(NamedTuple):
+    """Text in rows; columns whose name ends in ``>`` are right-aligned."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def curve_table(results: Mapping[str, Any]) -> Table:
+    """Accuracy by sparsity and method.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        One row for each sparsity; none where there are no curves.
+
+    Example:
+        >>> curve_table({"curves": {"iterative": {"sparsity": [0.9], "accuracy": [0.5]}}}).rows
+        [['90 %', '50.0 %']]
+    """
+    found = curves(results)
+    levels = sorted({point.sparsity for curve in found for point in curve.points})
+    rows = [[level(value), *(str(curve.at(value)) for curve in found)] for value in levels]
+    return Table(["sparsity>", *(f"{curve.label}>" for curve in found)], rows)
+
+
+def granularity_table(results: Mapping[str, Any]) -> Table:
+    """Accuracy by granularity, in the order of the results.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        One row for each granularity.
+    """
+    given = results.get("granularities") or []
+    rows = [
+        [
+            row["name"],
+            share(number(row.get("weights_removed"))),
+            str(measured(row.get("pruned_only"))),
+            str(measured(row.get("fine_tuned"))),
+            row.get("note") or "",
+        ]
+        for row in given
+    ]
+    table = Table(["granularity", "weights removed>", "pruning only>", "pruning + fine-tuning>", "remark"], rows)
+    return _without_empty_end(table)
+
+
+def _without_empty_end(table: Table) -> Table:
+    if any(row[-1] for row in table.rows):
+        return table
+    return Table(table.columns[:-1], [row[:-1] for row in table.rows])
+
+
+def size_table(results: Mapping[str, Any]) -> Table:
+    """Bytes by form.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        One row for each form, compared with the first.
+
+    Example:
+        >>> size_table({"sizes": [{"name": "dense", "bytes": 4000}, {"name": "CSR", "bytes": 1000}]}).rows
+        [['dense', '4,000', '4.0 kB', '1.0×'], ['CSR', '1,000', '1.0 kB', '4.0×']]
+    """
+    given = sizes(results)
+    rows = [[name, count(value), size(value), times(given[0][1], value), note] for name, value, note in given]
+    return _without_empty_end(Table(["form", "bytes>", "size>", "times smaller>", "how"], rows))
+
+
+def accuracy_table(results: Mapping[str, Any]) -> Table:
+    """The accuracies of one pruned network.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        Up to three rows.
+    """
+    given = {key: number((results.get("accuracy") or {}).get(key)) for key in ("dense", "pruned_only", "fine_tuned")}
+    names = {"dense": "dense", "pruned_only": "pruning only", "fine_tuned": "pruning + fine-tuning"}
+    before = dense(results).mean
+    rows = [
+        [names[key], share(value), DASH if key == "dense" else points(value - before)]
+        for key, value in given.items()
+        if math.isfinite(value)
+    ]
+    return Table(["network", f"{metric(results)}>", "against dense>"], rows)
+
+
+def layer_table(results: Mapping[str, Any]) -> Table:
+    """The layers as the results have them, without columns in which all is empty.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        One row for each layer.
+
+    Example:
+        >>> layer_table({"layers": {"columns": ["layer", "remark"], "rows": [["fc", ""]]}})
+        Table(columns=['layer'], rows=[['fc']])
+    """
+    given = results.get("layers") or {"columns": [], "rows": []}
+    kept = [index for index in range(len(given["columns"])) if any(row[index] for row in given["rows"])]
+    return Table([given["columns"][index] for index in kept], [[row[index] for index in kept] for row in given["rows"]])
+
+
+def weight_table(results: Mapping[str, Any]) -> Table:
+    """How many weights the histograms count.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        One row for each layer.
+    """
+    rows = []
+    for name, item in histograms(results).items():
+        before, after = (sum(map(number, item[key])) for key in ("before", "after"))
+        rows.append([name, count(before), count(after), share(after / before if before else math.nan)])
+    return Table(["layer", "weights before>", "weights left>", "share left>"], rows)
+
+
+def history_table(results: Mapping[str, Any]) -> Table:
+    """What training recorded.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        One row for each epoch.
+    """
+    found = history(results)
+    names = {"losses": "loss>", "validation": f"validation {metric(results)}>", "sparsity": "sparsity>"}
+    texts = [list(map(plain if key == "losses" else share, values)) for key, values in found.items()]
+    rows = [[str(epoch), *row] for epoch, row in enumerate(zip_longest(*texts, fillvalue=DASH), 1)]
+    return Table(["epoch>", *(names[key] for key in found)], rows)
