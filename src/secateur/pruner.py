@@ -245,7 +245,7 @@ def _no_scores() -> Tensor:
 
 def _score(method: Criterion, model: nn.Module, name: str, units: Units, statistics: Statistics) -> Tensor:
     parameters = {axis: _tensor(model, axis.parameter, units, name) for axis in units.index}
-    scores = method.score(Group(name, units, parameters, statistics))
+    scores: Any = method.score(Group(name, units, parameters, statistics))
     if not isinstance(scores, Tensor) or scores.shape != (units.n_units,):
         found = f"scores of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
         raise PlanError(f"{method.name} gave {name!r} {found}; it has {units.n_units} units, each wants a score")
@@ -255,7 +255,8 @@ def _score(method: Criterion, model: nn.Module, name: str, units: Units, statist
         weights = sum(count(value, lambda x: ~torch.isfinite(x)) for value in parameters.values())
         cause = f"{weights} of its weights are NaN or infinite" if weights else "its weights are finite"
         raise ModelError(f"{method.name} gave {bad} of {len(scores)} scores of {name!r} as NaN or infinite ({cause})")
-    return scores.detach()
+    scored: Tensor = scores.detach()
+    return scored
 
 
 def _tensor(model: nn.Module, name: str, units: Units, group: str) -> Tensor:

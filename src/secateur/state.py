@@ -76,7 +76,7 @@ def load_state(path: Path | str, kind: str = STATE) -> State:
     try:
         content = Path(path).read_bytes()
     except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", "") or error or "not enough memory"
+        reason = getattr(error, "strerror", None) or str(error) or "not enough memory"
         raise RunError(f"cannot read {path}: {reason}; expected a file of save_state. Check the path") from error
     try:
         return _from_bytes(content, kind)
