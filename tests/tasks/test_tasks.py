@@ -1,0 +1,77 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+import secateur as sc
+from secateur.tasks import digits, evaluate, load_task, loader, train
+from tests.tiny import tiny
+
+
+def rows(data: Dataset[object]) -> list[bytes]:
+    return [image.numpy().tobytes() for image, _ in data]  # type: ignore[attr-defined]
+
+
+def test_the_digits_are_split_once_and_for_all_in_equal_proportions() -> None:
+    one, two = digits(), digits()
+    parts = [rows(data) for data in (one.train, one.validation, one.test)]
+    assert [len(part) for part in parts] == [1000, 297, 500]
+    assert parts == [rows(data) for data in (two.train, two.validation, two.test)]
+    assert len(set(parts[0]) | set(parts[1]) | set(parts[2])) == 1797
+    shares = [
+        [count / len(data) for _, count in sorted(Counter(int(label) for _, label in data).items())]
+        for data in (one.train, one.test)
+    ]
+    assert shares[0] == pytest.approx(shares[1], abs=1 / 500)
+
+
+def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_alone() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    one, history = train(tiny(), seed=4, progress=False)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(9)
+    two, again = train(tiny(), seed=4, progress=False)
+    other, _ = train(tiny(), seed=5, progress=False)
+    assert history == again
+    assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
+    assert not torch.equal(one.state_dict()["0.weight"], other.state_dict()["0.weight"])
+
+
+def test_the_metric_is_the_mean_over_all_samples() -> None:
+    task = tiny()
+    model = task.model()
+    images, labels = task.test.tensors  # type: ignore[attr-defined]
+    expected = float((model(images).argmax(1) == labels).double().mean())
+    model.train()
+    assert evaluate(model, task) == pytest.approx(expected, abs=1e-12)
+    assert model.training
+
+
+def test_batches_follow_their_seed() -> None:
+    def labels(seed: int | None) -> list[int]:
+        return [int(label) for _, batch in loader(tiny(), seed=seed) for label in batch]
+
+    assert labels(1) == labels(1) != labels(2)
+    assert labels(None) == [int(label) for _, label in tiny().train]
+
+
+def test_a_task_is_found_by_name_module_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_tasks.py").write_text("from tests.tiny import tiny\nmade = tiny()\nnumber = 3\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_task("digits").name == "digits"
+    assert load_task("my_tasks:tiny").name == "tiny"
+    assert load_task("my_tasks:made").name == "tiny"
+    assert load_task(f"{tmp_path}/my_tasks.py:tiny").name == "tiny"
+    with pytest.raises(sc.UnknownNameError, match="nearest: digits"):
+        load_task("digit")
+    with pytest.raises(sc.UnknownNameError, match="nearest: tiny"):
+        load_task("my_tasks:tinny")
+    with pytest.raises(sc.DataError, match="is int; expected a secateur Task"):
+        load_task("my_tasks:number")
+    with pytest.raises(sc.DataError, match="cannot be imported"):
+        load_task("no_such_module:task")
+    with pytest.raises(sc.DataError, match="there is no file"):
+        load_task("no/such/file.py:task")
