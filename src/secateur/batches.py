@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 T = TypeVar("T")
 
@@ -60,11 +61,15 @@ def to_device(value: Any, device: torch.device) -> Any:
         The value on that device.
     """
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        return value.to(device)
+    if isinstance(value, PackedSequence):  # a named tuple, but one part of it stays on the CPU
+        return value.to(device)  # type: ignore[arg-type]  its annotation lacks devices
     if isinstance(value, Mapping):
         return {key: to_device(inner, device) for key, inner in value.items()}
     if type(value) in (list, tuple):
         return type(value)(to_device(inner, device) for inner in value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
+        return type(value)(*(to_device(inner, device) for inner in value))
     return value
 
 

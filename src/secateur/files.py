@@ -45,8 +45,8 @@ def atomic_write(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             raise RunError(
                 f"cannot write {path} ({len(content)} bytes): {error.strerror or error}; expected a"
-                " folder that exists, may be written to and has that much space; an earlier file"
-                " of this name is still whole. Free some space or give another path"
+                " folder that exists, may be written to and has that much space. What stands under this"
+                " name is whole, old or new. Free some space or give another path"
             ) from error
         raise
 
@@ -63,7 +63,10 @@ def _write_through(path: Path, content: bytes) -> None:
 def _flush_folder(folder: Path) -> None:
     if os.name == "nt":  # Windows cannot open a folder; its rename is journaled
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # may be written to, not read
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:

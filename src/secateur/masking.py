@@ -43,11 +43,12 @@ def mask(model: Model, plan: Plan, *, inplace: bool = False) -> Model:
         [[0.0, -4.0]]
     """
     check_fits(model, plan)
+    removed = {name: ~kept for name, kept in plan.masks().items()}
     changed = model if inplace else copy.deepcopy(model)
     with torch.no_grad():
         for name, value in plan.updates.items():
             tensor_of(changed, name).copy_(value)
-        zero(changed, {name: ~kept for name, kept in plan.masks().items()})
+        zero(changed, removed)
     return changed
 
 
@@ -74,9 +75,9 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
     Raises:
         PlanError: A parameter is missing or has another shape; the message says which.
     """
-    wanted = {axis.parameter: index.shape for part in plan.parts for axis, index in part.units.index.items()}
-    wanted |= {name: tuple(value.shape) for name, value in plan.updates.items()}
-    for name, shape in wanted.items():
+    wanted = [(axis.parameter, index.shape) for part in plan.parts for axis, index in part.units.index.items()]
+    wanted += [(name, tuple(value.shape)) for name, value in plan.updates.items()]
+    for name, shape in dict.fromkeys(wanted):  # parts of a plan that was not made here may contradict one another
         try:
             tensor = tensor_of(model, name)
         except AttributeError as error:

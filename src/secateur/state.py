@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,12 +75,11 @@ def load_state(path: Path | str, kind: str = STATE) -> State:
         RunError: If there is no such file, if it is damaged, or if something else wrote it.
     """
     try:
-        content = Path(path).read_bytes()
-    except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or "not enough memory"
-        raise RunError(f"cannot read {path}: {reason}; expected a file of save_state. Check the path") from error
-    try:
-        return _from_bytes(content, kind)
+        return _from_bytes(_bytes_of(Path(path)), kind)
+    except OSError as error:
+        raise RunError(
+            f"cannot read {path}: {error.strerror or error}; expected a file that save_state wrote. Check the path"
+        ) from error
     except _UNREADABLE as error:
         raise RunError(
             f"{path} is not a {kind} file, or is damaged ({type(error).__name__}: {error});"
@@ -121,6 +121,16 @@ def _to_bytes(tree: State, kind: str) -> bytes:
     return content
 
 
+def _bytes_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        # A large file of another kind is turned down before it is read.
+        header, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
+        if not 0 < header <= min(_HEADER_LIMIT, size - 8):
+            raise ValueError(f"a header of {header} bytes in a file of {size}")
+        file.seek(0)
+        return file.read()
+
+
 def _from_bytes(content: bytes, kind: str) -> State:
     tensors = load_tensors(content)  # checks the header against the number of bytes there are
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -156,8 +166,8 @@ class _Encoder:
             yield [_scalar(key, inside), self.node(inner, inside)]
 
     def _keep(self, tensor: Tensor, place: tuple[str, ...]) -> str:
-        if tensor.is_meta or tensor.layout is not torch.strided or tensor.dtype not in _DTYPES:
-            kind = "meta" if tensor.is_meta else str(tensor.layout)
+        if tensor.is_meta or tensor.is_nested or tensor.layout is not torch.strided or tensor.dtype not in _DTYPES:
+            kind = "meta" if tensor.is_meta else "nested" if tensor.is_nested else str(tensor.layout)
             raise _refused(f"a {kind} tensor of {tensor.dtype}", place)
         name = str(len(self.tensors))
         # A copy of its own: safetensors refuses views and tensors that share memory.

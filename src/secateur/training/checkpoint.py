@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from secateur.errors import RunError
+from secateur.errors import RunError, SecateurError
 from secateur.state import load_state, save_state
 from secateur.training.hook import TrainingHook
+from secateur.training.keep_zeros import KeepZeros
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Best:
     """
 
     history: History = field(default_factory=History)
-    weights: dict[str, Tensor] | None = None
+    weights: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def save_run(path: Path | str, run: Run, best: Best) -> None:
         "model": run.model.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "hook": None if run.hook is None else run.hook.state_dict(),
+        "held": _held(run.hook),
         "random": _random_state(run.batches),
         "history": asdict(best.history),
         "best": best.weights,
@@ -101,15 +106,17 @@ def load_run(path: Path | str, run: Run) -> Best:
         History and best weights at that point.
 
     Raises:
-        RunError: If the file is not one of `save_run`, or belongs to another model, optimizer or
-            hook.
+        RunError: If the file is not one of `save_run`, or belongs to another model, optimizer,
+            hook or plan; the model's weights are as they were then.
     """
-    if not Path(path).exists():
+    if not os.path.exists(path):  # noqa: PTH110  Path.exists raises where a name is too long
         return Best()
     tree = load_state(path)
+    before = copied(run.model)
     try:
         return _restored(tree, run)
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except _UNFIT as error:
+        run.model.load_state_dict(before)
         raise RunError(
             f"{path} does not fit this run ({type(error).__name__}: {error}); expected the"
             " checkpoint of a run with the same model, optimizer, hook and data. Pass what that"
@@ -117,18 +124,53 @@ def load_run(path: Path | str, run: Run) -> Best:
         ) from error
 
 
+# What the state of another run, or one that somebody made up, can provoke.
+_UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, SecateurError, TypeError, ValueError)
+
+
+def copied(model: nn.Module) -> dict[str, Any]:
+    """The state of a model, apart from the model.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        Its `state_dict`, copied; a module's extra state, which may be anything, too.
+    """
+    return {
+        name: value.clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+        for name, value in model.state_dict().items()
+    }
+
+
 def _restored(tree: Any, run: Run) -> Best:
     if (run.hook is None) != (tree["hook"] is None):
         raise ValueError("one of the two runs has a hook, the other has none")
+    if tree["held"] != _held(run.hook):
+        raise ValueError("the two runs do not hold the same plan")
+    for now, then in zip(run.optimizer.param_groups, tree["optimizer"]["param_groups"], strict=True):
+        if missing := sorted(set(now) - set(then)):
+            raise ValueError(f"the optimizer of that run had no {missing}: it was of another kind")
     best = Best(_history(**tree["history"]), tree["best"])
     if best.weights is not None and _shapes(best.weights) != _shapes(run.model.state_dict()):
         raise ValueError("the best weights are those of another model")
     run.model.load_state_dict(tree["model"])
     run.optimizer.load_state_dict(tree["optimizer"])
+    _set_random_state(run.batches, tree["random"])
     if run.hook is not None:
         run.hook.load_state_dict(tree["hook"])
-    _set_random_state(run.batches, tree["random"])
     return best
+
+
+def _held(hook: TrainingHook | None) -> str:
+    """What a held plan removes, in short; such a hook has no state by which to tell."""
+    if not isinstance(hook, KeepZeros):
+        return ""
+    digest = hashlib.sha256()
+    for name, kept in sorted(hook.plan.masks().items()):
+        digest.update(f"{name} {tuple(kept.shape)} ".encode())
+        digest.update(kept.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _history(losses: Any, validation: Any, best_epoch: int | None) -> History:
@@ -138,8 +180,8 @@ def _history(losses: Any, validation: Any, best_epoch: int | None) -> History:
     return history
 
 
-def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in weights.items()}
+def _shapes(weights: Mapping[str, Any]) -> dict[str, torch.Size | None]:
+    return {name: getattr(value, "shape", None) for name, value in weights.items()}
 
 
 def _random_state(batches: Iterable[Any]) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sized
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from operator import length_hint
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from secateur.batches import call, device_of, grouped, mode, to_device
 from secateur.errors import DataError, ModelError, RunError
 from secateur.plan import Plan
-from secateur.training.checkpoint import Best, History, Run, load_run, save_run
+from secateur.training.checkpoint import Best, History, Run, copied, load_run, save_run
 from secateur.training.display import progress_bar
 from secateur.training.hook import TrainingHook
 from secateur.training.keep_zeros import KeepZeros
@@ -80,11 +80,12 @@ def finetune(
     With `validate`, the weights of the best epoch are put back at the end. Only epochs at whose
     end the hook is `settled` compete, because an earlier one has more weights left.
 
-    With `checkpoint`, everything that the rest of the run depends on is saved after every epoch:
-    model, optimizer, hook, torch's random generators, the DataLoader's, and the history. A run
-    that stopped for whatever reason and is called again with `resume=True` ends, on a CPU with as
-    many threads, in the same bits as one that never stopped. Python's and NumPy's generators are
-    not saved: draw augmentation from torch's. The rates and `epochs` of the new call hold.
+    With `checkpoint`, everything that the rest of the run depends on is saved before the first epoch
+    and after every one: model, optimizer, hook, torch's random generators, the DataLoader's, and the
+    history. A run that stopped for whatever reason and is called again with `resume=True` ends, on a
+    CPU with as many threads, in the same bits as one that never stopped. Python's and NumPy's
+    generators are not saved: draw augmentation from torch's. The rates and `epochs` of the new call
+    hold.
 
     Args:
         model: Trained in place; its train or eval mode is as before afterwards.
@@ -114,7 +115,7 @@ def finetune(
     Raises:
         RunError: If an argument is out of range, the loss is not finite, or the checkpoint cannot
             be written, read or fitted to this run.
-        DataError: If there are no batches, in the first epoch or a later one.
+        DataError: If there are no batches, in the first epoch or a later one, or a batch is no pair.
         ModelError: If no parameter requires a gradient.
 
     Reference:
@@ -150,6 +151,8 @@ def finetune(
     rates = [group["lr"] for group in run.optimizer.param_groups]
     best = load_run(checkpoint, run) if checkpoint is not None and resume else Best()
     step = _Step(run, loss, regularizer, autocast)
+    if checkpoint is not None and not best.history.losses:
+        save_run(checkpoint, run, best)
     first, steps = len(best.history.losses), math.ceil(length_hint(batches) / accumulate)
     shown = progress_bar(steps * epochs or None, steps * first, show=progress)
     with mode(model, training=True), shown as advance:
@@ -178,7 +181,7 @@ class _Step:
 
     def __call__(self, group: list[Any], where: str) -> float:
         self.run.optimizer.zero_grad(set_to_none=True)
-        losses = [self._backward(inputs, targets, 1 / len(group)) for inputs, targets in group]
+        losses = [self._backward(*_pair(batch), 1 / len(group)) for batch in group]
         mean = sum(losses) / len(losses)
         if not math.isfinite(mean):
             raise RunError(
@@ -200,6 +203,18 @@ class _Step:
         total = data_loss if self.regularizer is None else data_loss + self.regularizer(model)
         (total * share).backward()
         return total.item()
+
+
+def _pair(batch: Any) -> tuple[Any, Any]:
+    if not isinstance(batch, Tensor | Mapping):  # which would come apart into samples, or keys
+        with suppress(TypeError, ValueError):
+            inputs, targets = batch
+            return inputs, targets
+    length = f" of length {length_hint(batch)}" if isinstance(batch, Sized) else ""
+    raise DataError(
+        f"a batch is a {type(batch).__name__}{length}; expected a pair (inputs, targets). Wrap the data so that it"
+        " yields pairs"
+    )
 
 
 def _epoch(step: _Step, groups: Iterable[list[Any]], where: str, advance: Callable[[str], None]) -> float:
@@ -224,12 +239,11 @@ def _judged(best: Best, run: Run, mean_loss: float, validate: Callable[[nn.Modul
         result = float(validate(run.model))
     settled = run.hook is None or run.hook.settled
     earlier = history.best_epoch
-    wins = settled and (earlier is None or result > history.validation[earlier])
+    wins = settled and not math.isnan(result) and (earlier is None or result > history.validation[earlier])
     history = replace(history, validation=(*history.validation, result))
     if not wins:
         return replace(best, history=history)
-    weights = {name: value.clone() for name, value in run.model.state_dict().items()}
-    return Best(replace(history, best_epoch=len(history.validation) - 1), weights)
+    return Best(replace(history, best_epoch=len(history.validation) - 1), copied(run.model))
 
 
 def _set_rates(optimizer: Optimizer, rates: list[float], part_done: float) -> None:

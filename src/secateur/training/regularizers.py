@@ -166,7 +166,7 @@ def _group_penalty(strength: float, terms: list[_Term], model: nn.Module) -> Ten
 
 
 def _norms(term: _Term, model: nn.Module) -> Tensor:
-    squares = {axis: _parameter(model, axis.parameter).square() for axis in term.axes}
+    squares = {axis: _parameter(model, axis.parameter, term.units.index[axis].shape).square() for axis in term.axes}
     total = term.units.reduce(squares, within="sum", across="sum")
     # The root has an infinite slope at zero; a unit that is zero gets slope 0 instead.
     alive = total > 0
@@ -179,21 +179,29 @@ def _root_size(units: Units, axes: list[ParameterAxis]) -> Tensor:
 
 
 def _weights(model: nn.Module) -> Iterator[Tensor]:
-    seen: set[int] = set()
+    seen: dict[int, Tensor] = {}  # the weights themselves too: a computed one must not leave its id to the next
     for module in model.modules():
-        if isinstance(module, _WEIGHTED) and id(module.weight) not in seen:
-            seen.add(id(module.weight))  # tied weights count once
-            yield module.weight
+        if isinstance(module, _WEIGHTED):
+            weight = module.weight
+            if id(weight) not in seen:  # tied weights count once
+                seen[id(weight)] = weight
+                yield weight
 
 
-def _parameter(model: nn.Module, name: str) -> Tensor:
+def _parameter(model: nn.Module, name: str, shape: tuple[int, ...]) -> Tensor:
     try:
-        return model.get_parameter(name)
+        parameter = model.get_parameter(name)
     except AttributeError as error:
         raise PlanError(
             f"{type(model).__name__} has no parameter {name!r} ({error}); expected the model the"
             " units were made for. Call the granularity on this model"
         ) from error
+    if parameter.shape != shape:
+        raise PlanError(
+            f"the units were made for {name!r} of shape {shape}, the model's is {tuple(parameter.shape)}; expected the"
+            " model they were made for. Call the granularity on this model"
+        )
+    return parameter
 
 
 def _checked(strength: float) -> float:
