@@ -63,7 +63,7 @@ def to_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, PackedSequence):  # a named tuple, but one part of it stays on the CPU
-        return value.to(device)  # type: ignore[arg-type]  its annotation lacks devices
+        return value.to(device)  # type: ignore[arg-type]
     if isinstance(value, Mapping):
         return {key: to_device(inner, device) for key, inner in value.items()}
     if type(value) in (list, tuple):
