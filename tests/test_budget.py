@@ -130,3 +130,12 @@ def test_more_is_removed_for_a_larger_budget(one: float, two: float, units: str)
     assert low.weights_removed <= high.weights_removed
     for small, large in zip(low.parts, high.parts, strict=True):
         assert not bool((large.keep & ~small.keep).any())
+
+
+@pytest.mark.parametrize("units", [granularity.weight(), granularity.filter()])
+def test_what_an_allocation_cannot_remove_is_refused_in_weights_too(units: granularity.Granularity) -> None:
+    """All four groups together could lose that much; the two named ones cannot."""
+    made = pruner(units, allocation.fixed({"0": 0.5, "8": 0.5}))
+    with pytest.raises(sc.BudgetError, match="this allocation removes at most"):
+        made.plan(network(), sc.Budget(weights_removed=0.7))
+    assert made.plan(network(), sc.Budget(weights_removed=0.1)).weights_removed >= 0.1 * WEIGHTS

@@ -62,6 +62,35 @@ def test_a_plan_for_another_model_is_refused_and_the_model_untouched() -> None:
         sc.mask(nn.Sequential(nn.Linear(2, 2)), plan)
 
 
+def test_parts_that_contradict_one_another_are_refused_and_the_model_untouched() -> None:
+    """A plan put together by hand: two parts, two shapes for one weight, of which one fits."""
+    model = nn.Linear(2, 4, bias=False)
+    fits, other = (granularity.filter()(nn.Linear(2, rows)) for rows in (4, 3))
+    before = model.weight.detach().clone()
+    for first, second in ((fits, other), (other, fits)):
+        parts = [sc.Part("it", units["weight"], torch.arange(units["weight"].n_units) > 0) for units in (first, second)]
+        plan = sc.Plan(tuple(parts), {"weight": torch.zeros(4, 2)})
+        with pytest.raises(sc.PlanError, match=r"of shape \(3, 2\), the model's is \(4, 2\)"):
+            sc.mask(model, plan, inplace=True)
+        assert torch.equal(model.weight, before)
+
+
+def test_a_lazy_model_is_refused_until_it_has_run() -> None:
+    plan = pruner().plan(nn.Sequential(nn.Linear(2, 3)), sc.Budget(sparsity=0.5))
+    lazy = nn.Sequential(nn.LazyLinear(3))
+    with pytest.raises(sc.PlanError, match="no shape yet: run the model once"):
+        sc.mask(lazy, plan, inplace=True)
+    lazy(torch.zeros(1, 2))
+    assert int((sc.mask(lazy, plan)[0].get_parameter("weight") == 0).sum()) == 3
+
+
+def test_buffers_can_be_given_new_values() -> None:
+    model = nn.BatchNorm1d(3)
+    assert sc.mask(model, sc.Plan((), {"running_mean": torch.arange(3.0)})).running_mean.tolist() == [0, 1, 2]  # type: ignore[union-attr]
+    with pytest.raises(sc.PlanError, match="'momentum', which BatchNorm1d does not have"):
+        sc.mask(model, sc.Plan((), {"momentum": torch.tensor(0.1)}))
+
+
 def test_new_values_are_set_before_the_zeros() -> None:
     model = nn.Linear(2, 2, bias=False)
     made = pruner(granularity.filter(), allocation.uniform()).plan(model, sc.Budget(sparsity=0.5))

@@ -16,7 +16,7 @@ def test_the_textbook_neuron_loses_its_smallest_weight() -> None:
     neuron = nn.Sequential(nn.Linear(3, 1, bias=False), nn.ReLU())
     neuron[0].weight.data = torch.tensor([[10.0, -8.0, 0.1]])
     plan = pruner().plan(neuron, sc.Budget(sparsity=1 / 3))
-    assert sc.mask(neuron, plan)[0].weight.tolist() == [[10.0, -8.0, 0.0]]
+    assert sc.mask(neuron, plan)[0].get_parameter("weight").tolist() == [[10.0, -8.0, 0.0]]
 
 
 @pytest.mark.parametrize("pick", ["2", "[28]", nn.Conv2d])
@@ -30,6 +30,25 @@ def test_excluded_groups_keep_everything_and_enter_no_ranking(pick: object) -> N
     assert all(bool(part.keep.all()) and "excluded by" in part.reason for part in kept)
     free = [part for part in plan.parts if not part.units.frozen]
     assert sum(part.weights_removed for part in free) == round(0.25 * sum(part.weights for part in free))
+
+
+@pytest.mark.parametrize(("pick", "frozen"), [("10", ["10"]), (nn.Conv2d, ["0"])])
+def test_one_pick_needs_no_tuple_and_a_name_is_not_read_letter_by_letter(pick: object, frozen: list[str]) -> None:
+    model = nn.ModuleDict({"0": nn.Conv2d(2, 2, 2), "1": nn.Linear(2, 2), "10": nn.Linear(2, 2)})
+    groups = pruner(exclude=pick).groups(model)
+    assert [name for name, units in groups.items() if units.frozen] == frozen
+
+
+def test_why_a_group_loses_nothing() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1), nn.Linear(1, 4))
+    plan = pruner(granularity.filter()).plan(model, sc.Budget(per_group={"0": 0.1}))
+    assert [part.reason for part in plan.parts] == [
+        "less than one unit allocated",
+        "one unit stays in every scope",
+        "nothing allocated",
+    ]
+    some = pruner(granularity.pattern(2, 4), allocation.uniform()).plan(model, fraction=0.1)
+    assert some["0"].reason == "less than one unit allocated"
 
 
 def test_excluding_everything_or_nothing_known_is_an_error() -> None:
@@ -85,6 +104,34 @@ def test_scores_that_are_not_finite_or_not_enough_are_refused() -> None:
         pruner(criterion=short).plan(network(), sc.Budget(sparsity=0.5))
 
 
+@pytest.mark.parametrize(("scores", "what"), [([1.0] * 72, "a list"), (None, "a NoneType")])
+def test_scores_that_are_no_tensor_are_refused(scores: object, what: str) -> None:
+    broken = sc.Criterion("broken", lambda _: scores)  # type: ignore[arg-type,return-value]
+    with pytest.raises(sc.PlanError, match=f"broken gave '0' {what}; it has 72 units"):
+        pruner(criterion=broken).plan(network(), sc.Budget(sparsity=0.5))
+
+
+def test_scores_that_are_whole_numbers_are_refused() -> None:
+    counting = sc.Criterion("counting", lambda group: torch.arange(group.units.n_units))
+    with pytest.raises(sc.PlanError, match=r"scores of torch\.int64; floating point is expected"):
+        pruner(criterion=counting).plan(network(), sc.Budget(sparsity=0.5))
+
+
+def test_scores_with_a_gradient_are_taken_without_it() -> None:
+    weights = torch.rand(72, requires_grad=True)
+    learned = sc.Criterion(
+        "learned", lambda group: weights * 2 if group.name == "0" else torch.ones(group.units.n_units)
+    )
+    plan = pruner(criterion=learned).plan(network(), sc.Budget(per_group={"0": 0.5}))
+    assert plan["0"].kept == 36
+
+
+def test_statistics_of_another_model_are_refused_with_the_shapes() -> None:
+    other = sc.Statistics({"gradient": {name: torch.ones(3, 5) for name, _ in network().named_parameters()}})
+    with pytest.raises(sc.DataError, match=r"'0\.weight' has the shape \(3, 5\).*weight's, \(8, 1, 3, 3\)"):
+        pruner(criterion=taylor()).plan(network(), sc.Budget(sparsity=0.5), statistics=other)
+
+
 def test_weights_on_the_meta_device_are_refused() -> None:
     with pytest.raises(sc.ModelError, match="meta device"):
         pruner().plan(network().to("meta"), sc.Budget(sparsity=0.5))
@@ -98,7 +145,7 @@ def test_tied_weights_are_pruned_once_and_said() -> None:
     assert "shared with 2.weight" in str(plan)
     masked = sc.mask(model, plan)
     assert masked[0].weight is masked[2].weight
-    assert int((masked[0].weight == 0).sum()) == 8
+    assert int((masked[0].get_parameter("weight") == 0).sum()) == 8
 
 
 def test_a_computed_weight_stays_and_is_said() -> None:
@@ -139,7 +186,7 @@ def test_a_selection_chooses_and_mends_itself() -> None:
     model = network()
     plan = made.plan(model, sc.Budget(sparsity=0.5), data=[data()])
     assert plan["0"].keep.tolist() == [True] * 4 + [False] * 4
-    assert sc.mask(model, plan)[0].bias.tolist() == [7.0] * 8
+    assert sc.mask(model, plan)[0].get_parameter("bias").tolist() == [7.0] * 8
     ranked = sc.Pruner(keep_first, granularity.filter(), allocation.global_())
     with pytest.raises(sc.BudgetError, match="ranks scores, and the method has none"):
         ranked.plan(model, sc.Budget(sparsity=0.5), data=[data()])
@@ -153,7 +200,7 @@ def test_refit_mends_after_the_choice() -> None:
     plan = pruner(refit=doubled).plan(model, sc.Budget(sparsity=0.5))
     masked = sc.mask(model, plan)
     kept = plan.masks()["6.weight"]
-    assert torch.equal(masked[6].weight, 2 * model[6].weight * kept)
+    assert torch.equal(masked.get_parameter("6.weight"), 2 * model.get_parameter("6.weight") * kept)
 
 
 def test_a_plan_says_where_it_comes_from() -> None:
@@ -187,3 +234,20 @@ def test_pruners_of_built_ins_can_be_sent_to_another_process(units: str, share: 
     if units in FIXED and share in ("global", "lamp", "erdos_renyi", "fixed"):
         budget = None
     assert same_masks(made.plan(network(), budget), again.plan(network(), budget))
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
+def test_a_fraction_of_the_budget_is_a_fraction(fraction: float) -> None:
+    with pytest.raises(sc.BudgetError, match="fraction of the budget is between 0 and 1; given"):
+        pruner().plan(network(), sc.Budget(sparsity=0.5), fraction=fraction)
+
+
+def test_units_of_another_model_are_refused() -> None:
+    made, model = pruner(), nn.ModuleDict({"fc": nn.Linear(3, 4)})
+    units = made.groups(model)
+    assert made.plan(model, sc.Budget(sparsity=0.5), units=units).weights_removed == 6
+    with pytest.raises(sc.PlanError, match=r"'fc' speaks of 'fc\.weight', which Sequential does not have"):
+        made.plan(network(), sc.Budget(sparsity=0.5), units=units)
+    wider = nn.ModuleDict({"fc": nn.Linear(4, 4)})
+    with pytest.raises(sc.PlanError, match=r"has shape \(4, 4\), its units were made for \(4, 3\)"):
+        made.plan(wider, sc.Budget(sparsity=0.5), units=units)

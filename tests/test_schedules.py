@@ -59,6 +59,20 @@ def test_join_counts_each_part_from_its_own_start() -> None:
     assert settled(both, 8)
 
 
+def test_a_joined_schedule_is_settled_when_its_last_part_is() -> None:
+    """Also where the last part does not say where it ends: an earlier part having reached 1 is not the end."""
+
+    def at_five(step: int) -> float | None:
+        return 1.0 if step == 5 else None
+
+    last_unknown = join((0, one_shot()), (3, at_five))
+    assert [step for step in range(12) if settled(last_unknown, step)] == [9, 10, 11]
+    nested = join((0, one_shot()), (2, join((0, one_shot()), (1, linear(0, 3)))))
+    assert [step for step in range(9) if settled(nested, step)] == [7, 8]
+    late = join((6, one_shot()))
+    assert not any(settled(late, step) for step in range(7))
+
+
 @pytest.mark.parametrize("parts", [(), ((3, one_shot()), (3, one_shot())), ((4, one_shot()), (1, one_shot()))])
 def test_join_refuses_starts_that_do_not_rise(parts: tuple[tuple[int, Schedule], ...]) -> None:
     with pytest.raises(sc.BudgetError, match="rising starts"):

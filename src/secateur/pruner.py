@@ -280,7 +280,8 @@ def _gone(start: Plan | None, groups: Mapping[str, Units]) -> dict[str, Tensor]:
             continue
         units = groups.get(part.name)
         if units is None or units.frozen or not (part.units is units or same(part.units, units)):
-            why = "is no group here" if units is None else units.frozen or "has other units here"
+            frozen = f"stays as it is ({units.frozen})" if units and units.frozen else ""
+            why = "is no group here" if units is None else frozen or "has other units here"
             raise PlanError(
                 f"the plan to start from removes units of {part.name!r}, which {why}: start from a plan of the same "
                 "granularity, with nothing more excluded"
@@ -298,10 +299,9 @@ def _part(name: str, units: Units, scores: dict[str, Tensor], sparsities: Mappin
 
 def _why_whole(units: Units, sparsity: float) -> str:
     """Why a group that is free to lose units loses none."""
-    if sparsity == 0:
-        return "nothing allocated"
-    single = units.keep_per_scope is None and round(sparsity * int(units.scope.counts().max())) > 0
-    return "one unit stays in every scope" if single else "less than one unit allocated"
+    if units.n_units == units.scope.n_units:
+        return "one unit stays in every scope"
+    return "nothing allocated" if sparsity == 0 else "less than one unit allocated"
 
 
 def _given(data: Iterable[Any] | None, method: object) -> Iterable[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from secateur.allocation import Allocation, Scored, erdos_renyi, fixed, global_, lamp, uniform
@@ -45,6 +45,7 @@ def within(given_groups: Mapping[str, Scored], part: float) -> float:
 
 
 @pytest.mark.parametrize("allocation", EVERY, ids=str)
+@settings(max_examples=50)
 @given(groups(), st.floats(0, 1))
 def test_the_total_is_met_within_the_bounds(
     allocation: Allocation, given_groups: dict[str, Scored], part: float
@@ -58,6 +59,7 @@ def test_the_total_is_met_within_the_bounds(
 
 
 @pytest.mark.parametrize("allocation", EVERY, ids=str)
+@settings(max_examples=50)
 @given(groups(), st.floats(0, 1), st.floats(0, 1))
 def test_no_group_gets_less_when_all_get_more(
     allocation: Allocation, given_groups: dict[str, Scored], one: float, other: float
@@ -67,6 +69,7 @@ def test_no_group_gets_less_when_all_get_more(
 
 
 @pytest.mark.parametrize("allocation", EVERY, ids=str)
+@settings(max_examples=50)
 @given(groups(), st.floats(0, 1))
 def test_what_the_bounds_do_not_allow_is_refused(
     allocation: Allocation, given_groups: dict[str, Scored], sparsity: float

@@ -38,6 +38,12 @@ def test_missing_statistics_are_named_with_the_way_to_get_them() -> None:
         criterion.score(group(Statistics({"gradient": {"other.weight": torch.ones(1)}})))
 
 
+def test_statistics_of_another_shape_are_refused() -> None:
+    criterion = elementwise(lambda w, g: w * g, needs=("gradient",))
+    with pytest.raises(DataError, match=r"shape \(3,\).*weight's, \(2, 2\): was it measured on another model\?"):
+        criterion.score(group(Statistics({"gradient": {"weight": torch.ones(3)}})))
+
+
 @pytest.mark.parametrize(("within", "wanted"), [("sum", [-1, 7]), ("mean", [-0.5, 3.5]), ("max", [1, 4])])
 def test_within(within, wanted: list[float]) -> None:
     assert elementwise(lambda w: w, within=within).score(group()).tolist() == wanted

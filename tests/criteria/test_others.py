@@ -52,6 +52,13 @@ def test_scores_of_size_zero_stay(by) -> None:
     assert normalized(fixed(0.0, 0.0), by).score(group()).tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("by", ["mean", "max", "sum", "std", "norm"])
+def test_negative_scores_keep_their_order(by) -> None:
+    """Divided by their own sum, which is negative, the worst unit would become the best."""
+    found = normalized(fixed(-3.0, -1.0, -2.0), by).score(group())
+    assert found.argsort().tolist() == [0, 2, 1]
+
+
 def test_one_unit_has_no_spread_and_keeps_its_score() -> None:
     assert normalized(fixed(3.0), "std").score(group()).tolist() == [3]
 

@@ -157,6 +157,24 @@ def test_kth_smallest_of_data_in_step_with_the_sample(period: int, peak: float) 
     assert [kth_smallest([values], k) for k in range(1, 401, 11)] == ordered[::11]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.0] * 50 + [1.0] * 50,
+        [1.0] * 50 + [0.0] * 50,
+        [0.0] * 99 + [1.0],
+        [0.0, 1.0] * 40,
+        [2.0] * 60,
+        list(range(70)),
+    ],
+    ids=["steps", "steps down", "one above", "turns", "all alike", "all different"],
+)
+def test_kth_smallest_for_every_k(values: list[float]) -> None:
+    """Where k falls on the last of what equals an end of the bracket, too."""
+    found = [kth_smallest([torch.tensor(values, dtype=torch.float32)], k) for k in range(1, len(values) + 1)]
+    assert found == sorted(values)
+
+
 def test_the_sample_can_be_fooled_and_the_answer_is_right_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
     everything = ranking._kth_of_all

@@ -1,9 +1,13 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 import secateur as sc
 from secateur import allocation, granularity
+from secateur.index_maps import Arange
 from tests.small import FIXED, GRANULARITIES, network, pruner, same_masks
 
 
@@ -129,3 +133,35 @@ def test_then_lifts_new_values() -> None:
     smaller = sc.Plan((), {"0.weight": torch.ones(2, 2)})
     lifted = rows.then(smaller).updates["0.weight"]
     assert torch.equal(lifted, rows.masks()["0.weight"].float())
+
+
+def test_then_leaves_alone_what_the_first_plan_says_nothing_about() -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 3))
+    rows = granularity.filter()(model)
+    first = sc.Plan((sc.Part("0", rows["0"], torch.tensor([True, False, True, True])),))
+    second = sc.Plan((sc.Part("1", rows["1"], torch.tensor([False, True, True])),), {"1.bias": torch.ones(3)})
+    both = first.then(second)
+    assert both["1"].units.index == rows["1"].index
+    assert torch.equal(both.updates["1.bias"], torch.ones(3))
+    assert both.weights_removed == 2 + 4
+
+
+def test_index_maps_of_ones_own_work_but_are_not_saved(tmp_path: Path) -> None:
+    class Elsewhere:
+        """A map that is no class of the library's, though it does nothing new."""
+
+        def __init__(self, inner: Arange) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+    axis = sc.ParameterAxis("weight")
+    index: Any = Elsewhere(Arange((2, 2), repeat=(1, 2)))
+    units = sc.Units({axis: index}, Arange((2,), repeat=(2,)), {axis: "out"})
+    made = pruner(lambda _: {"weight": units}, allocation.uniform())
+    plan = made.plan(nn.Linear(2, 2), sc.Budget(sparsity=0.5))
+    assert plan.weights_removed == 2
+    with pytest.raises(sc.PlanError, match="of type Elsewhere cannot be saved: use those of"):
+        plan.save(tmp_path / "plan.safetensors")
+    assert list(tmp_path.iterdir()) == []

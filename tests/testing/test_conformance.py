@@ -16,6 +16,7 @@ from secateur.criteria import Criterion, Group, elementwise
 from secateur.errors import ModelError, SecateurError
 from secateur.index_maps import Arange, How, Stored
 from secateur.testing import ConformanceError, ExampleNet, check_criterion, check_granularity
+from secateur.testing.common import same_bits
 from secateur.testing.criterion import GRANULARITIES
 from secateur.units import ParameterAxis, Units
 from tests.nets import LAYERS, Tied, layer
@@ -107,8 +108,30 @@ def test_checks_leave_the_global_generator_and_the_model_alone() -> None:
 
 
 def test_model_that_nothing_fits() -> None:
-    with pytest.raises(ModelError, match="no built-in granularity fits ReLU"):
+    with pytest.raises(ModelError, match="no granularity fits ReLU"):
         check_criterion(criteria.magnitude(), nn.ReLU())
+
+
+def test_criterion_that_is_only_for_some_groups() -> None:
+    check_criterion(elementwise(torch.abs, name="readers", roles=("in",)))
+    with pytest.raises(ModelError, match="scales scores no group of ExampleNet"):
+        check_criterion(elementwise(torch.abs, name="scales", roles=("norm_scale",)))
+
+
+def test_criterion_that_does_not_name_the_group_it_is_not_for_is_caught() -> None:
+    def score(group: Group) -> Tensor:
+        raise ModelError("not for me")
+
+    with pytest.raises(ConformanceError, match="names it; it says: not for me"):
+        check_criterion(Criterion("shy", score))
+
+
+def test_granularities_can_be_chosen() -> None:
+    def score(group: Group) -> Tensor:
+        assert group.units.n_units == 8
+        return torch.ones(8)
+
+    check_criterion(Criterion("eight", score), nn.Linear(3, 8), granularities=[granularity.filter()])
 
 
 def test_conformance_error_is_an_assertion_of_the_family() -> None:
@@ -270,6 +293,8 @@ def _changing(change: Callable[[nn.Module], object]) -> granularity.Granularity:
         (lambda model: model.norm.running_mean.add_(1), "'norm.running_mean' changed"),
         (lambda model: model.linear.requires_grad_(False), "'linear.weight' changed"),
         (lambda model: model.eval(), "module '' changed"),
+        (lambda model: model.linear.register_forward_hook(lambda *_: None), "module 'linear' changed"),
+        (lambda model: setattr(model.norm, "units", 3), "module 'norm' changed"),
         (lambda model: model.register_buffer("more", torch.ones(1)), "came or went"),
         (lambda model: setattr(model, "linear", nn.Linear(4, 4)), "changed"),
     ],
@@ -322,3 +347,19 @@ def _renaming() -> granularity.Granularity:
 def test_broken_granularity_is_caught(build: Any, law: str) -> None:
     with pytest.raises(ConformanceError, match=f"{law}.*To mend it: "):
         check_granularity(build)
+
+
+def test_tensors_of_other_shapes_or_types_are_not_the_same() -> None:
+    zeros = torch.zeros(4)
+    assert same_bits(zeros, zeros.clone())
+    assert not any(same_bits(zeros, other) for other in (torch.zeros(2, 2), zeros.double(), zeros.int(), -zeros))
+    assert same_bits(torch.tensor(1.0), torch.tensor(1.0))
+    assert same_bits(torch.tensor([True, False]), torch.tensor([True, False]))
+
+
+def test_the_example_net_runs() -> None:
+    """Whoever checks a criterion that needs activations will want to run it."""
+    outputs = ExampleNet()(torch.ones(2, 4, 8, 8))
+    assert outputs.shape == (2, 4)
+    assert torch.equal(outputs, ExampleNet()(torch.ones(2, 4, 8, 8)))
+    assert not torch.equal(outputs, ExampleNet(seed=1)(torch.ones(2, 4, 8, 8)))

@@ -1,135 +1,260 @@
+"""The training loop: what a step follows, which epoch wins, and what holds zeros."""
+
+from __future__ import annotations
+
 import math
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, TensorDataset
 
 import secateur as sc
 from secateur import schedules
-from secateur.training import History, KeepZeros, finetune, group_lasso, l1, l2, sgd
+from secateur.training import GradualPruning, History, KeepZeros, finetune, l2, sgd
+from tests.runs import LOSS, OPTIMIZERS, Line, Settles, batches, descend, downhill, sloping, with_dropout
 from tests.small import data, network, pruner, zeros_kept
 
-LOSS = nn.functional.cross_entropy
-OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], float], Optimizer]] = {
-    "sgd": sgd,
-    "adamw": lambda parameters, rate: torch.optim.AdamW(parameters, lr=rate),
-}
+pytestmark = pytest.mark.usefixtures("seeded")  # which leaves the global generator as it was
+
+DOUBLE = 2**-53  # a rounding of double precision
 
 
-def batches(seed: int | None = 0) -> DataLoader[Any]:
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    return DataLoader(TensorDataset(*data()), batch_size=8, shuffle=True, generator=generator)
+# ----------------------------------------------------------------------------------- the steps
 
 
-def with_dropout(seed: int = 0) -> nn.Sequential:
-    model = network(seed)
-    return nn.Sequential(*list(model)[:-1], nn.Dropout(0.3), model[-1])
-
-
-class Line(nn.Module):
-    """y = w x, w = 0 at first."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.w * x
-
-
-ONE = [(torch.ones(1), torch.ones(1))]
-
-
-@pytest.mark.parametrize(("divide_by", "rate"), [(10, 0.05), (100, 0.005), (1, 0.5)])
-def test_the_rate_is_the_original_over_divide_by(divide_by: float, rate: float) -> None:
+@pytest.mark.parametrize("divide_by", [10, 100, 1, 0.5])
+def test_the_rate_is_the_original_over_divide_by(divide_by: float) -> None:
     model = Line()
-    finetune(
-        model, ONE, lambda y, _: -y.sum(), learning_rate=0.5, divide_by=divide_by, epochs=1, optimizer=torch.optim.SGD
-    )
-    assert model.w.item() == pytest.approx(rate, rel=1e-6)
+    descend(model, learning_rate=0.5, divide_by=divide_by)
+    assert model.w.item() == 0.5 / divide_by
 
 
-def test_the_rate_follows_half_a_cosine() -> None:
-    weights = []
+def test_the_rate_is_divided_by_ten_unless_said() -> None:
     model = Line()
-    finetune(
+    finetune(model, sloping(1), downhill, learning_rate=0.5, epochs=1, optimizer=torch.optim.SGD)
+    assert model.w.item() == 0.5 / 10
+
+
+def test_the_rate_of_every_group_follows_half_a_cosine() -> None:
+    model = nn.ModuleDict({"slow": Line(), "fast": Line()})
+    model.forward = lambda x: model["slow"](x) + model["fast"](x)  # type: ignore[method-assign, assignment]
+    weights: list[list[float]] = []
+
+    def two_rates(parameters: list[nn.Parameter], rate: float) -> Optimizer:
+        slow, fast = parameters
+        return torch.optim.SGD([{"params": [slow], "lr": rate / 8}, {"params": [fast]}], lr=rate)
+
+    descend(
         model,
-        ONE,
-        lambda y, _: -y.sum(),
-        learning_rate=1,
-        divide_by=1,
         anneal=True,
         epochs=4,
-        optimizer=torch.optim.SGD,
-        on_epoch=lambda _: weights.append(model.w.item()),
+        optimizer=two_rates,
+        on_epoch=lambda _: weights.append([parameter.item() for parameter in model.parameters()]),
     )
-    rates = [b - a for a, b in zip([0.0, *weights], weights, strict=False)]
-    assert rates == pytest.approx([(1 + math.cos(math.pi * e / 4)) / 2 for e in range(4)], rel=1e-5)
+    cosine = [1, (2 + math.sqrt(2)) / 4, 1 / 2, (2 - math.sqrt(2)) / 4]
+    total = [math.fsum(cosine[: epoch + 1]) for epoch in range(4)]
+    # Four sums near 2.5, each rate rounded a few times.
+    assert [fast for _, fast in weights] == pytest.approx(total, abs=32 * DOUBLE)
+    assert [slow for slow, _ in weights] == pytest.approx([value / 8 for value in total], abs=4 * DOUBLE)
 
 
-class Settles:
-    """A hook that settles after so many steps and does nothing."""
+def test_two_steps_with_momentum_by_hand() -> None:
+    """(w - 3)^2 at rate 0.1: Nesterov momentum 0.9 and weight decay 5e-4 written out."""
+    model, w, velocity, losses = Line(), 0.0, 0.0, []
+    for step in range(2):
+        losses.append((w - 3) ** 2)
+        slope = 2 * (w - 3) + 5e-4 * w
+        velocity = 0.9 * velocity + slope if step else slope
+        w -= 0.1 * (slope + 0.9 * velocity)
+    history = descend(
+        model, sloping(1), lambda y, _: (y - 3).square().sum(), learning_rate=1, divide_by=10, epochs=2, optimizer=sgd
+    )
+    # Some ten operations on numbers below 9, each rounded once.
+    assert model.w.item() == pytest.approx(w, abs=90 * DOUBLE)
+    assert history == History(pytest.approx(losses, abs=90 * DOUBLE))
 
-    plan = None
 
-    def __init__(self, after: int) -> None:
-        self.after, self.count = after, 0
+def test_a_step_follows_the_mean_over_its_batches_and_those_left_over_make_one() -> None:
+    model = Line()
+    history = descend(model, sloping(1, 2, 5), accumulate=2)
+    assert model.w.item() == 1.5 + 5
+    # The loss before each step: 0 at w = 0, then -5 * 1.5.
+    assert history.losses == ((0 - 7.5) / 2,)
 
-    @property
-    def settled(self) -> bool:
-        return self.count >= self.after
+
+def test_a_penalty_counts_once_a_step_however_many_batches_it_has() -> None:
+    """R = w^2 / 4 has slope w / 2 at w = 4: one step at rate 1 on a mean slope of -2 gives 4 + 2 - 2."""
+    for parts in ([2], [1, 3], [1, 2, 3]):
+        model = nn.Linear(1, 1, bias=False).double()
+        model.weight.data.fill_(4)
+        given = [(x.view(1, 1), y) for x, y in sloping(*parts)]
+        history = descend(model, given, accumulate=len(parts), regularizer=l2(1 / 4))
+        assert model.weight.item() == pytest.approx(4, abs=16 * DOUBLE)  # thirds are rounded
+        assert history.losses == pytest.approx((4 - 2 * 4,), abs=16 * DOUBLE)
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_batches_are_one_large_batch(accumulate: int) -> None:
+    inputs, labels = data()
+    inputs, size = inputs.double(), 24 // accumulate
+    one, two = network().double(), network().double()
+    parts = [(inputs[at : at + size], labels[at : at + size]) for at in range(0, 24, size)]
+    descend(one, [(inputs, labels)], LOSS, learning_rate=0.1)
+    descend(two, parts, LOSS, learning_rate=0.1, accumulate=accumulate)
+    # Gradients below 1 as sums of 24 terms in another order, each with the some 500 roundings of the layers after it.
+    for name, value in one.state_dict().items():
+        assert float((value - two.state_dict()[name]).abs().max()) < 0.1 * 24 * 500 * DOUBLE
+
+
+class Recorded(KeepZeros):
+    """Notes when it is called."""
+
+    def __init__(self, model: nn.Module, plan: sc.Plan, calls: list[str]) -> None:
+        super().__init__(model, plan)
+        self.calls = calls
 
     def observe(self) -> None:
-        """Nothing."""
+        self.calls.append("observe")
+        super().observe()
 
     def step(self) -> None:
-        self.count += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count = state["count"]
+        self.calls.append("step")
+        super().step()
 
 
-@pytest.mark.parametrize(("after", "best"), [(0, 0), (2, 2), (9, None)])
-def test_only_epochs_at_the_final_sparsity_can_be_the_best(after: int, best: int | None) -> None:
-    results = iter([0.9, 0.1, 0.5, 0.4])
-    weights = []
-    model = Line()
-    history = finetune(
-        model,
-        ONE,
-        lambda y, _: -y.sum(),
-        learning_rate=1,
-        epochs=4,
-        hook=Settles(after),
-        validate=lambda _: next(results),
-        on_epoch=lambda _: weights.append(model.w.item()),
+def test_the_hook_looks_before_the_optimizer_and_acts_after_it_once_a_step() -> None:
+    calls: list[str] = []
+    model = network()
+    hook = Recorded(model, pruner().plan(model, sc.Budget(sparsity=0.5)), calls)
+
+    def optimizer(parameters: list[nn.Parameter], rate: float) -> Optimizer:
+        made = sgd(parameters, rate)
+        made.register_step_pre_hook(lambda *_: calls.append("optimizer"))
+        return made
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        calls.append("loss")
+        return LOSS(outputs, labels)
+
+    descend(model, batches(), loss, hook=hook, optimizer=optimizer, accumulate=2, learning_rate=0.1)
+    rest = ["observe", "optimizer", "step"]
+    assert calls == ["loss", "loss", *rest, "loss", *rest]
+
+
+class Distance(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.w * (x - y)
+
+
+@pytest.mark.parametrize("inputs", [(torch.ones(1), torch.zeros(1)), {"y": torch.zeros(1), "x": torch.ones(1)}])
+def test_models_of_several_inputs_are_trained(inputs: Any) -> None:
+    model = Distance()
+    descend(model, [(inputs, None)])
+    assert model.w.item() == 2
+
+
+# --------------------------------------------------------------------------------- best weights
+
+
+@pytest.mark.parametrize(
+    ("results", "after", "best"),
+    [
+        ([0.9, 0.1, 0.5, 0.4], 0, 0),
+        ([0.9, 0.1, 0.5, 0.4], 2, 2),  # the first epoch had more weights left
+        ([0.9, 0.1, 0.5, 0.4], 4, 3),
+        ([0.9, 0.1, 0.5, 0.4], 5, None),
+        ([0.1, 0.5, 0.5, 0.2], 0, 1),  # of equals the earliest
+        ([math.nan, 0.5, 0.9, 0.1], 0, 2),
+        ([0.5, math.nan, 0.4, 0.4], 0, 0),
+        ([math.nan, math.nan, -math.inf, math.nan], 0, 2),
+        ([math.nan] * 4, 0, None),
+    ],
+)
+def test_the_best_epoch_at_the_final_sparsity_wins(results: list[float], after: int, best: int | None) -> None:
+    model, weights, seen, given = Line(), [], [], iter(results)
+
+    def on_epoch(history: History) -> None:
+        weights.append(model.w.item())
+        seen.append(len(history.losses))
+
+    history = descend(
+        model, epochs=4, hook=Settles(after), validate=lambda _: next(given), on_epoch=on_epoch, anneal=True
     )
     assert history.best_epoch == best
-    assert history.validation == (0.9, 0.1, 0.5, 0.4)
+    assert repr(history.validation) == repr(tuple(results))
+    assert seen == [1, 2, 3, 4]
+    assert len(set(weights)) == 4
     assert model.w.item() == weights[-1 if best is None else best]
+
+
+def test_without_validation_the_last_weights_stay() -> None:
+    model = Line()
+    history = descend(model, epochs=3)
+    assert model.w.item() == 3
+    assert (history.validation, history.best_epoch) == ((), None)
+
+
+def test_validation_is_in_eval_mode_without_gradients_and_training_goes_on() -> None:
+    model, modes = with_dropout(), []
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        modes.append(("train", model.training, torch.is_grad_enabled()))
+        return LOSS(outputs, labels)
+
+    def validate(validated: nn.Module) -> float:
+        assert validated is model
+        modes.append(("validate", model.training, torch.is_grad_enabled()))
+        validated.train()  # whatever it leaves behind
+        validated[0].eval()
+        return 0
+
+    more = {"validate": validate, "on_epoch": lambda _: model.eval()}  # as who looks at it in between
+    descend(model, [data()], loss, epochs=2, learning_rate=0.1, **more)
+    assert modes == [("train", True, True), ("validate", False, False)] * 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_every_module_is_in_its_own_mode_afterwards(fails: bool) -> None:
+    model = with_dropout()
+    model[0].eval()
+    before = [module.training for module in model.modules()]
+    if fails:
+        with pytest.raises(sc.RunError):
+            descend(model, [data()], lambda y, _: y.sum() * math.nan)
+    else:
+        descend(model, batches(), LOSS, learning_rate=0.1, validate=lambda _: 1)
+    assert [module.training for module in model.modules()] == before
+
+
+# --------------------------------------------------------------------------------------- zeros
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
 def test_a_plan_is_held(name: str, autocast: torch.dtype | None) -> None:
-    model = network()
+    model, kinds = network(), []
     plan = pruner().plan(model, sc.Budget(sparsity=0.7))
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    history = finetune(
-        model, batches(), LOSS, learning_rate=0.5, epochs=3, plan=plan, optimizer=OPTIMIZERS[name], autocast=autocast
-    )
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        kinds.append(outputs.dtype)
+        assert zeros_kept(model, plan)
+        return LOSS(outputs, labels)
+
+    more = {"optimizer": OPTIMIZERS[name], "autocast": autocast, "accumulate": 2}
+    history = descend(model, batches(), loss, learning_rate=0.05, epochs=3, plan=plan, **more)
     assert zeros_kept(model, plan)
     assert len(history.losses) == 3
-    kept = plan.masks()["6.weight"]
-    assert not torch.equal(model.get_parameter("6.weight")[kept], before["6.weight"][kept])
+    assert set(kinds) == {autocast or torch.float32}
+    assert model.get_parameter("6.weight").dtype is torch.float32
+    for group, kept in plan.masks().items():
+        assert bool((model.get_parameter(group)[kept] != before[group][kept]).any())
 
 
 def test_a_held_plan_is_keep_zeros_by_hand() -> None:
@@ -148,170 +273,32 @@ def test_a_held_plan_is_keep_zeros_by_hand() -> None:
     assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
 
 
-class Stop(Exception):  # noqa: N818
-    """Raised by a test to end a run early."""
+def test_a_schedule_is_followed_to_the_final_sparsity() -> None:
+    model = network()
+    hook = GradualPruning(model, pruner(), sc.Budget(sparsity=0.75), schedules.cubic(0, 5))
+    descend(model, batches(), LOSS, learning_rate=0.1, epochs=3, hook=hook, optimizer=sgd, validate=lambda _: 1)
+    assert (hook.steps, hook.settled) == (9, True)
+    assert hook.plan is not None
+    assert hook.plan.weights_removed == round(0.75 * 504)
+    assert zeros_kept(model, hook.plan)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("hooked", [False, True])
-@pytest.mark.parametrize("seed", [None, 3])
-@pytest.mark.parametrize("after", [1, 2, 4])
-def test_going_on_is_never_having_stopped(
-    tmp_path: Path, name: str, hooked: bool, seed: int | None, after: int
-) -> None:
-    def run(model: nn.Module, stop: int | None, *, checkpoint: Path | None, resume: bool = False) -> History:
-        hook = None
-        if hooked:
-            hook = sc.GradualPruning(model, pruner(), sc.Budget(sparsity=0.6), schedules.cubic(1, 10, 2))
-
-        def on_epoch(history: History) -> None:
-            if stop is not None and len(history.losses) == stop + 1:
-                raise Stop
-
-        return finetune(
-            model,
-            batches(seed),
-            LOSS,
-            learning_rate=0.5,
-            anneal=True,
-            epochs=5,
-            optimizer=OPTIMIZERS[name],
-            hook=hook,
-            validate=lambda trained: -float(LOSS(trained(data()[0]), data()[1])),
-            checkpoint=checkpoint,
-            resume=resume,
-            on_epoch=on_epoch,
-        )
-
-    torch.manual_seed(5)
-    whole = with_dropout()
-    torch.manual_seed(6)
-    history = run(whole, None, checkpoint=None)
-    path = tmp_path / "run.safetensors"
-    first = with_dropout()
-    torch.manual_seed(6)
-    with pytest.raises(Stop):
-        run(first, after, checkpoint=path)
-    again = with_dropout(seed=8)
-    torch.manual_seed(7)
-    assert run(again, None, checkpoint=path, resume=True) == history
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
+def test_no_epochs_apply_the_plan_and_leave_the_rest() -> None:
+    model = network()
+    plan = pruner().plan(model, sc.Budget(sparsity=0.5))
+    assert descend(model, batches(), LOSS, epochs=0, plan=plan) == History()
+    assert all(torch.equal(value, sc.mask(network(), plan).state_dict()[n]) for n, value in model.state_dict().items())
 
 
-def test_ctrl_c_passes_through_and_leaves_the_last_full_epoch(tmp_path: Path) -> None:
-    path = tmp_path / "run.safetensors"
-    calls = []
+def test_frozen_parameters_are_not_given_to_the_optimizer() -> None:
+    model, given = network(), []
+    model[0].requires_grad_(False)
+    model[0].weight.data.fill_(0.25)
 
-    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-        calls.append(1)
-        if len(calls) == 8:  # the second batch of the third epoch of three batches each
-            raise KeyboardInterrupt
-        return LOSS(outputs, labels)
+    def optimizer(parameters: list[nn.Parameter], rate: float) -> Optimizer:
+        given.extend(parameters)
+        return sgd(parameters, rate)
 
-    with pytest.raises(KeyboardInterrupt):
-        finetune(network(), batches(), loss, learning_rate=0.1, epochs=5, checkpoint=path)
-    history = finetune(network(), batches(), LOSS, learning_rate=0.1, epochs=2, checkpoint=path, resume=True)
-    assert len(history.losses) == 2
-
-
-def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "run.safetensors"
-    finetune(network(), batches(), LOSS, learning_rate=0.1, epochs=1, checkpoint=path)
-    with pytest.raises(sc.RunError, match="does not fit this run"):
-        finetune(Line(), ONE, lambda y, _: y.sum(), learning_rate=0.1, epochs=2, checkpoint=path, resume=True)
-
-
-def test_what_cannot_be_trained_is_refused() -> None:
-    with pytest.raises(sc.RunError, match=r"the loss is nan in epoch 1 of 1, step 1"):
-        finetune(Line(), ONE, lambda y, _: y.sum() * math.nan, learning_rate=0.1, epochs=1)
-    with pytest.raises(sc.DataError, match="there were no batches"):
-        finetune(Line(), [], lambda y, _: y.sum(), learning_rate=0.1, epochs=1)
-
-    def once() -> Iterator[Any]:
-        yield from ONE
-
-    with pytest.raises(sc.DataError, match="a generator, which can be used only once"):
-        finetune(Line(), once(), lambda y, _: y.sum(), learning_rate=0.1, epochs=2)
-    with pytest.raises(sc.ModelError, match="no parameter that requires a gradient"):
-        finetune(nn.ReLU(), ONE, lambda y, _: y.sum(), learning_rate=0.1, epochs=1)
-    with pytest.raises(sc.RunError, match="learning_rate"):
-        finetune(Line(), ONE, lambda y, _: y.sum(), learning_rate=0, epochs=1)
-    plan = pruner().plan(network(), sc.Budget(sparsity=0.5))
-    with pytest.raises(sc.RunError, match="plan and hook were both given"):
-        finetune(network(), batches(), LOSS, learning_rate=0.1, epochs=1, plan=plan, hook=Settles(0))
-    with pytest.raises(sc.RunError, match="there is no checkpoint"):
-        finetune(Line(), ONE, lambda y, _: y.sum(), learning_rate=0.1, epochs=1, resume=True)
-
-
-def test_accumulated_batches_are_one_large_batch() -> None:
-    inputs, labels = data()
-    one, two = network().double(), network().double()
-    inputs = inputs.double()
-    parts = [(inputs[at : at + 6], labels[at : at + 6]) for at in range(0, 24, 6)]
-    finetune(one, [(inputs, labels)], LOSS, learning_rate=0.1, epochs=1)
-    finetune(two, parts, LOSS, learning_rate=0.1, epochs=1, accumulate=4)
-    for name, value in one.state_dict().items():
-        # Sums of 24 terms of at most 1 in another order: 24 roundings of 2^-53 each, times a rate of 0.01.
-        assert float((value - two.state_dict()[name]).abs().max()) < 24 * 2**-53
-
-
-def test_batches_left_over_still_make_a_step() -> None:
-    model = Line()
-    three = [(torch.ones(1), torch.ones(1))] * 3
-    finetune(
-        model,
-        three,
-        lambda y, _: -y.sum(),
-        learning_rate=1,
-        divide_by=1,
-        epochs=1,
-        accumulate=2,
-        optimizer=torch.optim.SGD,
-    )
-    assert model.w.item() == 2.0
-
-
-def test_every_module_is_in_its_own_mode_afterwards() -> None:
-    model = with_dropout()
-    model.train()
-    model[0].eval()
-    finetune(model, batches(), LOSS, learning_rate=0.1, epochs=1)
-    assert model.training
-    assert not model[0].training
-
-
-@pytest.mark.parametrize("make", [l1, l2])
-def test_penalties_count_every_weight_once(make: Callable[[float], Callable[[nn.Module], Tensor]]) -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
-    model[2].weight = model[0].weight
-    weights = model[0].weight
-    expected = weights.abs().sum() if make is l1 else weights.square().sum()
-    assert torch.allclose(make(0.3)(model), 0.3 * expected)
-
-
-def test_group_lasso_has_the_right_slope_and_none_at_zero() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(3, 3)).double()
-    penalty = group_lasso(0.5, sc.granularity.filter()(model))
-    value = penalty(model)
-    rows = [model[0].weight.flatten(1), model[2].weight]
-    expected = sum(0.5 * math.sqrt(row.shape[1]) * row.norm(dim=1).sum() for row in rows)
-    assert torch.allclose(value, torch.as_tensor(expected))
-    model[0].weight.data[1] = 0
-    penalty(model).backward()
-    gradient = model[0].weight.grad
-    assert gradient is not None
-    assert bool(torch.isfinite(gradient).all())
-    assert not bool(gradient[1].any())
-    slope = 0.5 * math.sqrt(8) * model[0].weight[0] / model[0].weight[0].norm()
-    assert torch.allclose(gradient[0], slope)
-
-
-def test_penalties_refuse_what_makes_no_sense() -> None:
-    with pytest.raises(sc.RunError, match="strength"):
-        l1(-1)
-    with pytest.raises(sc.ModelError, match="no linear or convolution layer"):
-        l2(1)(nn.ReLU())
-    units = sc.granularity.filter()(nn.Linear(2, 2))
-    with pytest.raises(sc.PlanError, match="has no parameter"):
-        group_lasso(1, units)(network())
+    descend(model, batches(), LOSS, learning_rate=0.1, optimizer=optimizer)
+    assert [id(one) for one in given] == [id(one) for one in model.parameters() if one.requires_grad]
+    assert bool((model[0].weight == 0.25).all())

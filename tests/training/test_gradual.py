@@ -231,6 +231,44 @@ def test_a_state_of_the_same_names_but_other_sizes_is_refused_and_nothing_change
     assert hook.steps == 1
 
 
+def test_gradients_of_another_model_are_refused_and_nothing_changes() -> None:
+    """Before the first plan there are no groups to compare, only gradients."""
+    first, second = nn.Sequential(nn.Linear(4, 4)), nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 4))
+    hooks = [
+        sc.GradualPruning(model, pruner(criterion=taylor()), sc.Budget(sparsity=0.5), schedules.one_shot(at=3))
+        for model in (first, second)
+    ]
+    for hook in hooks:
+        hook.model(torch.ones(2, 4)).sum().backward()
+        hook.observe()
+        hook.step()
+    before = hooks[1].state_dict()
+    with pytest.raises(sc.PlanError, match=r"gradients of \['0\.weight', '0\.bias'\]"):
+        hooks[1].load_state_dict(hooks[0].state_dict())
+    assert same_tree(before, hooks[1].state_dict())
+
+
+@pytest.mark.parametrize("state", [{}, {"planned": True}, {"planned": False, "step": 1}, {"planned": True, "keep": 3}])
+def test_what_is_no_state_is_refused(state: dict[str, object]) -> None:
+    hook = a_hook(network())
+    before = hook.state_dict()
+    with pytest.raises(sc.PlanError, match="this is no state of a GradualPruning"):
+        hook.load_state_dict(state)
+    assert same_tree(before, hook.state_dict())
+
+
+def test_gradients_are_averaged_since_the_last_plan_and_absent_ones_passed_over() -> None:
+    """|w g| with g = (3 + 1) / 2 and (0 + 2) / 2: 2 and 1.5; the last gradients alone would be 1 and 3."""
+    model = nn.Linear(2, 1)
+    model.weight.data = torch.tensor([[1.0, 1.5]])
+    hook = sc.GradualPruning(model, pruner(criterion=taylor()), sc.Budget(sparsity=0.5), schedules.one_shot(at=1))
+    for gradient in ([[3.0, 0.0]], [[1.0, 2.0]]):
+        model.weight.grad = torch.tensor(gradient)
+        hook.observe()
+        hook.step()
+    assert model.weight.tolist() == [[1.0, 0.0]]
+
+
 def test_methods_that_mend_and_unknown_statistics_are_refused() -> None:
     mending = sc.Pruner(lambda *_: sc.Plan(()), granularity.weight(), allocation.uniform())
     with pytest.raises(sc.ModelError, match="takes criteria only"):

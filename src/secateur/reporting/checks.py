@@ -8,6 +8,8 @@ from typing import Any
 
 from secateur.errors import RunError
 
+LARGEST = 10**300  # what a float holds
+
 Check = Callable[[str, Any], None]
 
 
@@ -57,6 +59,8 @@ def _text(where: str, value: Any) -> None:
 def _number(where: str, value: Any) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         _refuse(where, value, "a number")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        _refuse(where, "a number of more than 300 digits", "a smaller one")
 
 
 def _whole(where: str, value: Any) -> None:
@@ -112,6 +116,16 @@ def _record(*required: str, **known: Check) -> Check:
     return test
 
 
+def _has(key: str) -> Check:
+    """A key that has to be there, though null, for what is not known, will do."""
+
+    def test(where: str, value: Any) -> None:
+        if key not in value:
+            _refuse(_inside(where, key), None, "to be there")
+
+    return test
+
+
 def _same_length(*keys: str, more: Mapping[str, int] | None = None) -> Check:
     """Lists of one record that go together have one length; `more` says how much longer some are."""
     longer = more or {}
@@ -149,7 +163,7 @@ def _each_of_curve(where: str, value: Any) -> None:
 
 
 _numbers = _list_of(_number)
-_measured = _record("mean", mean=_number, spread=_amount, each=_numbers)
+_measured = _all(_record(mean=_number, spread=_amount, each=_numbers), _has("mean"))
 _curve = _all(
     _record(
         "sparsity", "accuracy", sparsity=_numbers, accuracy=_numbers, spread=_list_of(_amount), each=_list_of(_numbers)
@@ -161,6 +175,16 @@ _histogram = _all(
     _record("edges", "before", "after", edges=_numbers, before=_list_of(_amount), after=_list_of(_amount)),
     _same_length("edges", "before", "after", more={"edges": 1}),
 )
+
+
+def _weights(where: str, value: Any) -> None:
+    """Histograms by layer, or the number of all weights."""
+    if isinstance(value, Mapping):
+        _each(_histogram)(where, value)
+    else:
+        _amount(where, value)
+
+
 _RESULTS = _record(
     "kind",
     "task",
@@ -179,7 +203,7 @@ _RESULTS = _record(
     granularities=_list_of(
         _record("name", name=_text, weights_removed=_number, pruned_only=_measured, fine_tuned=_measured, note=_text)
     ),
-    weights=_each(_histogram),
+    weights=_weights,
     layers=_all(_record("columns", "rows", columns=_list_of(_text), rows=_list_of(_list_of(_text))), _table),
     sizes=_list_of(_record("name", name=_text, bytes=_amount, note=_text)),
     accuracy=_record(dense=_number, pruned_only=_number, fine_tuned=_number),

@@ -1,8 +1,4 @@
-"""The plots as plain Plotly figures: dicts of `data` and `layout`.
-
-Colours are names of CSS variables, ``var(--NAME)``, which the page replaces by what the reader's scheme, light or dark,
-makes of them.
-"""
+"""The plots as plain Plotly figures: dicts of `data` and `layout`."""
 
 from __future__ import annotations
 
@@ -11,24 +7,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from secateur.reporting.headlines import granularity_rows
+from secateur.reporting.headlines import granularity_rows, text
 from secateur.reporting.style import (
     MUTED,
     ROW,
     Figure,
-    Look,
+    apart,
     axis,
     hover,
     layout,
     look,
-    percent_range,
     safe,
     short,
     title,
     with_spread,
+    zoomed,
 )
-from secateur.reporting.values import Curve, Measured, curves, dense, histograms, history, metric, sizes
-from secateur.reporting.words import count, level, number, plain, share, size, times
+from secateur.reporting.values import Curve, Measured, curves, dense, histograms, history, metric, scale, sizes
+from secateur.reporting.words import Scale, count, level, number, size, times
+
+MOST_MARKED = 60
+"""Lines of more points than this are drawn without a mark on each."""
+
+CLOSE = 0.06
+"""How far from the dense network a value is still close: six points, or six in a hundred in other units."""
 
 # ------------------------------------------------------------------------ accuracy against sparsity
 
@@ -42,50 +44,85 @@ def curve_figure(results: Mapping[str, Any]) -> Figure | None:
     Returns:
         The figure; None where there is nothing to draw.
     """
-    found = [curve for curve in curves(results) if _drawn(curve)]
-    if not found:
+    values = _values(results)
+    return _curve_figure(results, values) if values else None
+
+
+def close_curve_figure(results: Mapping[str, Any]) -> Figure | None:
+    """The same, only what is close to the dense network, where lines would else lie on one another.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        The figure; None where it would show nothing more.
+    """
+    before, values = dense(results), _values(results)
+    if not before.known or not values:
         return None
-    before = dense(results)
+    reach = CLOSE * (1 if scale(results).percent else abs(before.mean))
+    close = [value for value in values if abs(value.mean - before.mean) <= reach]
+    spans = [_span([*some, before]) for some in (close, values)]
+    return _curve_figure(results, close) if len(close) > 1 and spans[1] > 3 * spans[0] else None
+
+
+def _values(results: Mapping[str, Any]) -> list[Measured]:
+    return [point.accuracy for curve in curves(results) for point in _drawn(curve)]
+
+
+def _span(values: Sequence[Measured]) -> float:
+    ends = [end for value in values for end in with_spread(value)]
+    return max(ends) - min(ends)
+
+
+def _curve_figure(results: Mapping[str, Any], values: Sequence[Measured]) -> Figure:
+    """All curves, with an axis that reaches as far as some values do."""
+    found = [curve for curve in curves(results) if _drawn(curve)]
+    before, units = dense(results), scale(results)
     levels = sorted({point.sparsity for curve in found for point in _drawn(curve)})
     ends = [1 - levels[0], 1 - levels[-1]]
     width = math.log10(ends[0] / ends[1]) or 1.0
     reach = [math.log10(ends[0]) + 0.05 * width, math.log10(ends[1]) - 0.05 * width]
-    values = [one for curve in found for point in curve.points for one in with_spread(point.accuracy)]
-    data = [trace for curve in found for trace in _band(curve)]
-    data += _dense_line(before, reach)
-    data += [_line(curve) for curve in found]
+    ends_of = [end for value in (*values, before) for end in with_spread(value)]
+    data = [trace for curve in found for trace in _band(curve, units)]
+    data += _dense_line(before, reach, units)
+    data += [_line(curve, units) for curve in found]
+    ticks = apart(levels, width)
     x_axis = axis(
         type="log",
         range=reach,
-        tickvals=[1 - value for value in levels],
-        ticktext=[level(value).removesuffix(" %") for value in levels],
+        tickvals=[1 - value for value in ticks],
+        ticktext=[level(value).removesuffix(" %") for value in ticks],
         title=title("sparsity: weights removed, in %"),
     )
-    y_axis = axis(range=percent_range([*values, *with_spread(before)]), ticksuffix=" %", title=title(metric(results)))
-    return {"data": data, "layout": layout(440, xaxis=x_axis, yaxis=y_axis)}
+    y_axis = axis(range=zoomed(ends_of, units), ticksuffix=units.suffix, title=title(metric(results)))
+    return {"data": data, "layout": layout(400, xaxis=x_axis, yaxis=y_axis)}
 
 
 def _drawn(curve: Curve) -> list[Any]:
     return [point for point in curve.points if 0 <= point.sparsity < 1]  # nothing left has no place on a log axis
 
 
-def _line(curve: Curve) -> dict[str, Any]:
+def _line(curve: Curve, units: Scale) -> dict[str, Any]:
     style, shown = look(curve.key), _drawn(curve)
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": safe(curve.label),
         "x": [1 - point.sparsity for point in shown],
-        "y": [100 * point.accuracy.mean for point in shown],
+        "y": [units.factor * point.accuracy.mean for point in shown],
         "line": {"color": f"var(--{style.color})", "width": 2.5},
         "marker": {"color": f"var(--{style.color})", "symbol": style.symbol, "size": 9},
         **hover(
-            [f"<b>{safe(curve.label)}</b><br>{level(point.sparsity)} removed: {point.accuracy}" for point in shown]
+            [
+                f"<b>{safe(curve.label)}</b><br>{level(point.sparsity)} removed: {text(point.accuracy, units)}"
+                for point in shown
+            ]
         ),
     }
 
 
-def _band(curve: Curve) -> Iterator[dict[str, Any]]:
+def _band(curve: Curve, units: Scale) -> Iterator[dict[str, Any]]:
     shown = [point for point in _drawn(curve) if point.accuracy.spread is not None]
     if len(shown) < 2:
         return
@@ -95,7 +132,7 @@ def _band(curve: Curve) -> Iterator[dict[str, Any]]:
         "type": "scatter",
         "mode": "lines",
         "x": across + across[::-1],
-        "y": [100 * value for value in (*high, *low[::-1])],
+        "y": [units.factor * value for value in (*high, *low[::-1])],
         "fill": "toself",
         "fillcolor": f"var(--{look(curve.key).color}-band)",
         "line": {"width": 0},
@@ -103,7 +140,7 @@ def _band(curve: Curve) -> Iterator[dict[str, Any]]:
     }
 
 
-def _dense_line(before: Measured, reach: Sequence[float]) -> list[dict[str, Any]]:
+def _dense_line(before: Measured, reach: Sequence[float], units: Scale) -> list[dict[str, Any]]:
     if not before.known:
         return []
     steps = [reach[0] + (reach[1] - reach[0]) * index / 20 for index in range(21)]  # so that it can be hovered
@@ -113,9 +150,9 @@ def _dense_line(before: Measured, reach: Sequence[float]) -> list[dict[str, Any]
             "mode": "lines",
             "name": "dense",
             "x": [10**step for step in steps],
-            "y": [100 * before.mean] * len(steps),
+            "y": [units.factor * before.mean] * len(steps),
             "line": {"color": MUTED, "width": 1.5, "dash": "dash"},
-            **hover([f"<b>dense</b>: {before}"] * len(steps)),
+            **hover([f"<b>dense</b>: {text(before, units)}"] * len(steps)),
         }
     ]
 
@@ -135,11 +172,11 @@ def granularity_figure(results: Mapping[str, Any]) -> Figure | None:
     rows = granularity_rows(results)
     if not rows:
         return None
-    before = dense(results)
+    before, units = dense(results), scale(results)
     values = [one for row in rows for value in row[1:] for one in with_spread(value)]
     places = list(range(len(rows)))
-    data = [_between(rows), _dots(rows, "pruned_only", 1), _dots(rows, "fine_tuned", 2)]
-    shapes = [_upright(100 * before.mean)] if before.known else []
+    data = [_between(rows, units), _dots(rows, "pruned_only", 1, units), _dots(rows, "fine_tuned", 2, units)]
+    shapes = [_upright(units.factor * before.mean)] if before.known else []
     y_axis = axis(
         tickvals=places,
         ticktext=[short(name) for name, _, _ in rows],
@@ -148,26 +185,26 @@ def granularity_figure(results: Mapping[str, Any]) -> Figure | None:
         showgrid=False,
     )
     x_axis = axis(
-        range=percent_range([*values, *with_spread(before)], 0.03),
-        ticksuffix=" %",
+        range=zoomed([*values, *with_spread(before)], units, 0.03),
+        ticksuffix=units.suffix,
         title=title(metric(results)),
         nticks=7,
     )
     return {"data": data, "layout": layout(80 + ROW * len(rows), xaxis=x_axis, yaxis=y_axis, shapes=shapes)}
 
 
-def _between(rows: Sequence[tuple[str, Measured, Measured]]) -> dict[str, Any]:
+def _between(rows: Sequence[tuple[str, Measured, Measured]], units: Scale) -> dict[str, Any]:
     across: list[float | None] = []
     down: list[float | None] = []
     for place, (_, pruned, tuned) in enumerate(rows):
         if pruned.known and tuned.known:
-            across += [100 * pruned.mean, 100 * tuned.mean, None]
+            across += [units.factor * pruned.mean, units.factor * tuned.mean, None]
             down += [place, place, None]
     line = {"color": "var(--before)", "width": 5}
     return {"type": "scatter", "mode": "lines", "x": across, "y": down, "line": line, "hoverinfo": "skip"}
 
 
-def _dots(rows: Sequence[tuple[str, Measured, Measured]], key: str, column: int) -> dict[str, Any]:
+def _dots(rows: Sequence[tuple[str, Measured, Measured]], key: str, column: int, units: Scale) -> dict[str, Any]:
     style, name = look(key), {"pruned_only": "pruning only", "fine_tuned": "fine-tuned"}[key]
     shown = [(place, row[0], row[column]) for place, row in enumerate(rows)]
     known = [(place, title, value) for place, title, value in shown if isinstance(value, Measured) and value.known]
@@ -176,16 +213,16 @@ def _dots(rows: Sequence[tuple[str, Measured, Measured]], key: str, column: int)
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [100 * value.mean for _, _, value in known],
+        "x": [units.factor * value.mean for _, _, value in known],
         "y": [place for place, _, _ in known],
         "error_x": {
-            "array": [100 * (value.spread or 0.0) for _, _, value in known],
+            "array": [units.factor * (value.spread or 0.0) for _, _, value in known],
             "color": color,
             "thickness": 1.2,
             "width": 3,
         },
         "marker": {"color": color, "symbol": style.symbol, "size": 10},
-        **hover([f"<b>{safe(title)}</b><br>{name}: {value}" for _, title, value in known]),
+        **hover([f"<b>{safe(title)}</b><br>{name}: {text(value, units)}" for _, title, value in known]),
     }
 
 
@@ -262,7 +299,8 @@ def weight_figures(results: Mapping[str, Any]) -> dict[str, Figure]:
 
 def _histogram(item: Mapping[str, Any]) -> Figure:
     edges = [number(value) for value in item["edges"]]
-    highest = max([1.0, *(number(value) for key in ("before", "after") for value in item[key] if value is not None)])
+    counts = [number(value) for key in ("before", "after") for value in item[key]]
+    highest = max([1.0, *filter(math.isfinite, counts)])
     ticks = [10**power for power in range(math.ceil(math.log10(highest)) + 1)]
     y_axis = axis(
         type="log",
@@ -281,18 +319,18 @@ def _histogram(item: Mapping[str, Any]) -> Figure:
 
 def _bars(edges: Sequence[float], counts: Sequence[Any], name: str, color: str) -> dict[str, Any]:
     pairs = list(pairwise(edges))
-    texts = [
-        f"{plain(low)} to {plain(high)}<br>{name}: {count(number(value))}"
-        for (low, high), value in zip(pairs, counts, strict=True)
-    ]
     return {
         "type": "bar",
-        "x": [(low + high) / 2 for low, high in pairs],
+        "x": [_rounded((low + high) / 2) for low, high in pairs],
         "y": [value or None for value in counts],
-        "width": [high - low for low, high in pairs],
+        "width": [_rounded(high - low) for low, high in pairs],
         "marker": {"color": f"var(--{color})", "line": {"width": 0}},
-        **hover(texts),
+        "hovertemplate": f"near %{{x:.3~g}}: %{{y:,}} {name}<extra></extra>",
     }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")  # a page has thousands of these
 
 
 # ----------------------------------------------------------------------------------------- training
@@ -310,41 +348,44 @@ def history_figure(results: Mapping[str, Any]) -> Figure | None:
     found = history(results)
     if not found:
         return None
+    units = {"losses": Scale(percent=False), "validation": scale(results), "sparsity": Scale()}
     names = {"losses": "loss", "validation": f"validation {metric(results)}", "sparsity": "sparsity"}
-    step, data, axes = 1 / len(found), [], {}
-    for place, (key, values) in enumerate(found.items()):
-        end = "" if place == 0 else str(place + 1)
-        top = 1 - place * step
-        data.append({**_epochs(values, key, names[key]), "yaxis": f"y{end}"})
-        suffix = "" if key == "losses" else " %"
-        axes[f"yaxis{end}"] = axis(
-            domain=[max(0.0, top - step + (0.07 if place < len(found) - 1 else 0)), top],
-            ticksuffix=suffix,
-            nticks=5,
-            title=title(names[key]),
-        )
+    axes = {f"yaxis{place or ''}": _panel(place, len(found), names[key], units[key]) for place, key in _places(found)}
+    data = [
+        _epochs(found[key], key, names[key], units[key]) | {"yaxis": f"y{place or ''}"} for place, key in _places(found)
+    ]
     longest = max(map(len, found.values()))
-    last = "y" if len(found) == 1 else f"y{len(found)}"
     x_axis = axis(
-        title=title("epoch"), anchor=last, range=[0.7, longest + 0.3], tickformat="d", nticks=min(longest, 10)
+        title=title("epoch"),
+        anchor=data[-1]["yaxis"],
+        range=[0.7, longest + 0.3],
+        tickformat="d",
+        nticks=min(longest, 10) + 1,
     )
     return {"data": data, "layout": layout(60 + 170 * len(found), xaxis=x_axis, **axes)}
 
 
-def _epochs(values: Sequence[float], key: str, name: str) -> dict[str, Any]:
-    loss = key == "losses"
-    shown = [value if loss else 100 * value for value in values]
-    style = Look("first", "diamond", "◆") if loss else Look("second", "circle", "●")
-    texts = [
-        f"epoch {epoch}<br>{safe(name)}: {plain(value) if loss else share(value)}"
-        for epoch, value in enumerate(values, 1)
-    ]
+def _places(found: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """The number Plotly gives each axis, which is none for the first, and 2 for the second."""
+    return [(place + 1 if place else 0, key) for place, key in enumerate(found)]
+
+
+def _panel(place: int, panels: int, name: str, units: Scale) -> dict[str, Any]:
+    index = max(place - 1, 0)
+    bottom = 1 - (index + 1) / panels
+    gap = 0.07 if index < panels - 1 else 0.0
+    return axis(domain=[bottom + gap, 1 - index / panels], ticksuffix=units.suffix, nticks=5, title=title(name))
+
+
+def _epochs(values: Sequence[float], key: str, name: str, units: Scale) -> dict[str, Any]:
+    style = look("pruned_only" if key == "losses" else "fine_tuned")
+    color = f"var(--{style.color})"
     return {
         "type": "scatter",
-        "mode": "lines+markers",
+        "mode": "lines+markers" if len(values) <= MOST_MARKED else "lines",
         "x": list(range(1, len(values) + 1)),
-        "y": [value if math.isfinite(value) else None for value in shown],
-        "line": {"color": f"var(--{style.color})", "width": 2},
-        "marker": {"color": f"var(--{style.color})", "symbol": style.symbol, "size": 7},
-        **hover(texts),
+        "y": [units.factor * value if math.isfinite(value) else None for value in values],
+        "line": {"color": color, "width": 2},
+        "marker": {"color": color, "symbol": style.symbol, "size": 7},
+        **hover([f"epoch {epoch}<br>{safe(name)}: {units.one(value)}" for epoch, value in enumerate(values, 1)]),
     }

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from secateur.reporting.values import curves, dense, histograms, history, measured, metric, sizes
-from secateur.reporting.words import DASH, count, level, number, plain, points, share, size, times
+from secateur.reporting.headlines import change, text
+from secateur.reporting.values import curves, dense, histograms, history, measured, metric, scale, sizes
+from secateur.reporting.words import DASH, count, level, number, plain, share, size, times
 
 
 class Table(NamedTuple):
@@ -31,9 +32,9 @@ def curve_table(results: Mapping[str, Any]) -> Table:
         >>> curve_table({"curves": {"iterative": {"sparsity": [0.9], "accuracy": [0.5]}}}).rows
         [['90 %', '50.0 %']]
     """
-    found = curves(results)
+    found, units = curves(results), scale(results)
     levels = sorted({point.sparsity for curve in found for point in curve.points})
-    rows = [[level(value), *(str(curve.at(value)) for curve in found)] for value in levels]
+    rows = [[level(value), *(text(curve.at(value), units) for curve in found)] for value in levels]
     return Table(["sparsity>", *(f"{curve.label}>" for curve in found)], rows)
 
 
@@ -46,13 +47,13 @@ def granularity_table(results: Mapping[str, Any]) -> Table:
     Returns:
         One row for each granularity.
     """
-    given = results.get("granularities") or []
+    given, units = results.get("granularities") or [], scale(results)
     rows = [
         [
             row["name"],
             share(number(row.get("weights_removed"))),
-            str(measured(row.get("pruned_only"))),
-            str(measured(row.get("fine_tuned"))),
+            text(measured(row.get("pruned_only")), units),
+            text(measured(row.get("fine_tuned")), units),
             row.get("note") or "",
         ]
         for row in given
@@ -96,9 +97,9 @@ def accuracy_table(results: Mapping[str, Any]) -> Table:
     """
     given = {key: number((results.get("accuracy") or {}).get(key)) for key in ("dense", "pruned_only", "fine_tuned")}
     names = {"dense": "dense", "pruned_only": "pruning only", "fine_tuned": "pruning + fine-tuning"}
-    before = dense(results).mean
+    before, units = dense(results).mean, scale(results)
     rows = [
-        [names[key], share(value), DASH if key == "dense" else points(value - before)]
+        [names[key], units.one(value), DASH if key == "dense" else change(value - before, units)]
         for key, value in given.items()
         if math.isfinite(value)
     ]
@@ -139,6 +140,25 @@ def weight_table(results: Mapping[str, Any]) -> Table:
     return Table(["layer", "weights before>", "weights left>", "share left>"], rows)
 
 
+def bin_table(item: Mapping[str, Any]) -> Table:
+    """A histogram.
+
+    Args:
+        item: Edges of the bins, counts before and after.
+
+    Returns:
+        One row for each bin.
+
+    Example:
+        >>> bin_table({"edges": [0.0, 0.5, 1.0], "before": [3, 2], "after": [0, 2]}).rows
+        [['0', '0.5', '3', '0'], ['0.5', '1', '2', '2']]
+    """
+    edges = [plain(number(edge)) for edge in item["edges"]]
+    counts = ([count(number(value)) for value in item[key]] for key in ("before", "after"))
+    rows = [list(row) for row in zip(edges, edges[1:], *counts, strict=False)]
+    return Table(["from>", "to>", "before>", "left>"], rows)
+
+
 def history_table(results: Mapping[str, Any]) -> Table:
     """What training recorded.
 
@@ -150,6 +170,7 @@ def history_table(results: Mapping[str, Any]) -> Table:
     """
     found = history(results)
     names = {"losses": "loss>", "validation": f"validation {metric(results)}>", "sparsity": "sparsity>"}
-    texts = [list(map(plain if key == "losses" else share, values)) for key, values in found.items()]
+    writers = {"losses": plain, "validation": scale(results).one, "sparsity": share}
+    texts = [list(map(writers[key], values)) for key, values in found.items()]
     rows = [[str(epoch), *row] for epoch, row in enumerate(zip_longest(*texts, fillvalue=DASH), 1)]
     return Table(["epoch>", *(names[key] for key in found)], rows)

@@ -6,11 +6,23 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from secateur.reporting.values import Curve, Measured, curves, dense, label, measured, metric, seeds, sizes
-from secateur.reporting.words import count, duration, level, number, points, share, size, times
+from secateur.reporting.values import (
+    Curve,
+    Measured,
+    curves,
+    dense,
+    label,
+    measured,
+    metric,
+    scale,
+    seeds,
+    sizes,
+    weights_left,
+)
+from secateur.reporting.words import DASH, Scale, count, duration, level, number, share, size, times
 
 TOLERANCE = 0.01
-"""A network counts as being as good as the dense one while it loses no more than this."""
+"""A network counts as good as dense while it loses no more: a point, or one in a hundred of a metric in other units."""
 
 
 class KeyFigure(NamedTuple):
@@ -30,6 +42,39 @@ class Best(NamedTuple):
     within: bool
 
 
+def text(value: Measured, units: Scale) -> str:
+    """A mean and its spread.
+
+    Args:
+        value: The two.
+        units: How the metric is written.
+
+    Returns:
+        The text.
+    """
+    return units.pair(value.mean, value.spread)
+
+
+def change(difference: float, units: Scale) -> str:
+    """A difference with its sign.
+
+    Args:
+        difference: Of two values of the metric.
+        units: How the metric is written.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> change(-0.006, Scale()), change(0.0, Scale()), change(0.01, Scale())
+        ('−0.6 points', '0.0 points', '+1.0 point')
+    """
+    if not math.isfinite(difference):
+        return DASH
+    sign = "" if units.vanishes(difference) else "−" if difference < 0 else "+"
+    return sign + units.amount(difference)
+
+
 def headline(results: Mapping[str, Any]) -> str:
     """The main finding in one sentence.
 
@@ -46,35 +91,62 @@ def headline(results: Mapping[str, Any]) -> str:
     """
     if results.get("accuracy"):
         return _pruned_headline(results)
-    best, before = best_point(results), dense(results)
+    best, before, units = best_point(results), dense(results), scale(results)
     if best is None:
         return f"Results for {results.get('task', 'a task')}"
+    name, at = metric(results), level(best.sparsity)
     if not before.known:
-        return f"{metric(results).capitalize()} is {best.accuracy} with {level(best.sparsity)} of the weights removed"
-    change = best.accuracy.mean - before.mean
+        return f"{capital(name)} is {text(best.accuracy, units)} with {at} of the weights removed"
+    difference = best.accuracy.mean - before.mean
     if best.within:
-        return f"{level(best.sparsity)} of the weights can go {_price(change, metric(results))}"
-    size_of = points(change).lstrip("−")
-    return f"Even at {level(best.sparsity)} sparsity, the lowest measured, {metric(results)} falls by {size_of}"
+        return f"{at} of the weights can go {_price(difference, name, units)}"
+    return f"Even at {at} sparsity, the lowest measured, {name} falls by {units.amount(difference)}"
 
 
-def _price(change: float, name: str) -> str:
-    text = points(change)
-    if text.startswith("−"):
-        return f"at a cost of {text[1:]} of {name}"
-    return f"and {name} rises by {text[1:]}" if text.startswith("+") else f"with {name} unchanged to a tenth of a point"
+def capital(words: str) -> str:
+    """Text that begins a sentence.
+
+    Args:
+        words: The text.
+
+    Returns:
+        The text, only its first letter changed.
+
+    Example:
+        >>> capital("mIoU")
+        'MIoU'
+    """
+    return words[:1].upper() + words[1:]
+
+
+def _price(difference: float, name: str, units: Scale) -> str:
+    if units.vanishes(difference):
+        return f"with {name} unchanged" + (" to a tenth of a point" if units.percent else "")
+    if difference > 0:
+        return f"and {name} rises by {units.amount(difference)}"
+    return f"at a cost of {units.amount(difference)} of {name}"
 
 
 def _pruned_headline(results: Mapping[str, Any]) -> str:
-    found = {key: number(results["accuracy"].get(key)) for key in ("dense", "pruned_only", "fine_tuned")}
+    found, units = _three(results), scale(results)
     after = found["fine_tuned"] if math.isfinite(found["fine_tuned"]) else found["pruned_only"]
     if not math.isfinite(after):
-        return f"Dense {metric(results)} is {share(found['dense'])}"
-    removed = number(results.get("sparsity"))
-    start = f"With {share(removed)} of the weights removed" if math.isfinite(removed) else "After pruning"
-    change = points(after - found["dense"]) if math.isfinite(found["dense"]) else ""
-    ending = f", {change} against the dense network" if change else ""
-    return f"{start}, {metric(results)} is {share(after)}{ending}"
+        return f"Dense {metric(results)} is {units.one(found['dense'])}"
+    difference = after - found["dense"]
+    ending = f", {change(difference, units)} against the dense network" if math.isfinite(difference) else ""
+    return f"{_after_what(results)}, {metric(results)} is {units.one(after)}{ending}"
+
+
+def _after_what(results: Mapping[str, Any]) -> str:
+    """How much went: of the weights where they were counted; sparsity may be one of units, of filters for example."""
+    (left, total), sparsity = weights_left(results), number(results.get("sparsity"))
+    if math.isfinite(left) and math.isfinite(total) and total:
+        return f"With {share(1 - left / total)} of the weights removed"
+    return f"At {level(sparsity)} sparsity" if math.isfinite(sparsity) else "After pruning"
+
+
+def _three(results: Mapping[str, Any]) -> dict[str, float]:
+    return {key: number(results["accuracy"].get(key)) for key in ("dense", "pruned_only", "fine_tuned")}
 
 
 def best_point(results: Mapping[str, Any]) -> Best | None:
@@ -86,11 +158,12 @@ def best_point(results: Mapping[str, Any]) -> Best | None:
     Returns:
         The point; None where there are no curves. Without a dense accuracy, the best at the highest sparsity.
     """
-    before = dense(results)
+    before, units = dense(results), scale(results)
+    loss = TOLERANCE * (1 if units.percent else abs(before.mean)) + 1e-9
     found = [Best(curve, *point, within=True) for curve in curves(results) for point in curve.points]
     if not found:
         return None
-    fair = [item for item in found if not before.known or item.accuracy.mean >= before.mean - TOLERANCE - 1e-9]
+    fair = [item for item in found if not before.known or item.accuracy.mean >= before.mean - loss]
     if fair:
         return max(fair, key=lambda item: (item.sparsity, item.accuracy.mean))
     return min(found, key=lambda item: (item.sparsity, -item.accuracy.mean))._replace(within=False)
@@ -112,19 +185,29 @@ def _lede(results: Mapping[str, Any]) -> Iterator[str]:
     if results.get("accuracy"):
         yield _pruned_lede(results)
         return
-    best, before = best_point(results), dense(results)
+    best, before, units = best_point(results), dense(results), scale(results)
     if best is not None:
-        against = f", against {before} for the dense network" if before.known else ""
-        name = best.curve.label.capitalize()
-        yield f"{name} reaches {best.accuracy} at {level(best.sparsity)} sparsity{against}{averaged(results)}."
-    yield _contrast(curves(results))
+        against = f", against {text(before, units)} for the dense network" if before.known else ""
+        name = capital(best.curve.label)
+        reached = f"{text(best.accuracy, units)} at {level(best.sparsity)} sparsity"
+        yield f"{name} reaches {reached}{against}{averaged(results)}."
+        yield _chance(best.accuracy, before)
+    yield _contrast(curves(results), units)
+
+
+def _chance(found: Measured, before: Measured) -> str:
+    """A warning where the seeds differ more than the networks do."""
+    if before.known and abs(found.mean - before.mean) < max(found.spread or 0.0, before.spread or 0.0):
+        return "The difference is smaller than the spread over the seeds."
+    return ""
 
 
 def _pruned_lede(results: Mapping[str, Any]) -> str:
-    found = {key: number(results["accuracy"].get(key)) for key in ("dense", "pruned_only", "fine_tuned")}
+    found, units = _three(results), scale(results)
     names = {"dense": "dense", "pruned_only": "right after pruning", "fine_tuned": "after fine-tuning"}
-    known = [f"{share(value)} {names[key]}" for key, value in found.items() if math.isfinite(value)]
-    return f"{metric(results).capitalize()}: {', '.join(known)}." if known else ""
+    known = [f"{units.one(value)} {names[key]}" for key, value in found.items() if math.isfinite(value)]
+    once = " (one seed)" if seeds(results) == 1 else ""
+    return f"{capital(metric(results))}: {', '.join(known)}{once}." if known else ""
 
 
 def averaged(results: Mapping[str, Any]) -> str:
@@ -143,7 +226,7 @@ def averaged(results: Mapping[str, Any]) -> str:
     return f" (mean ± standard deviation over {seeds(results)} seeds)" if seeds(results) > 1 else ""
 
 
-def _contrast(found: Sequence[Curve]) -> str:
+def _contrast(found: Sequence[Curve], units: Scale) -> str:
     """How far the methods are apart at the highest sparsity that all have."""
     common = set.intersection(*({point.sparsity for point in curve.points} for curve in found)) if found else set()
     if len(found) < 2 or not common:
@@ -151,7 +234,10 @@ def _contrast(found: Sequence[Curve]) -> str:
     last = max(common)
     ranked = sorted(found, key=lambda curve: curve.at(last).mean)
     low, high = ranked[0], ranked[-1]
-    return f"At {level(last)}, {low.label} is left with {low.at(last)}, {high.label} with {high.at(last)}."
+    least, most = text(low.at(last), units), text(high.at(last), units)
+    if least == most:
+        return ""
+    return f"At {level(last)}, {low.label} is left with {least}, {high.label} with {most}."
 
 
 def key_figures(results: Mapping[str, Any]) -> list[KeyFigure]:
@@ -169,36 +255,39 @@ def key_figures(results: Mapping[str, Any]) -> list[KeyFigure]:
 
 def _accuracies(results: Mapping[str, Any]) -> Iterator[KeyFigure]:
     names = {"dense": f"{metric(results)}, dense", "pruned_only": "right after pruning", "fine_tuned": "fine-tuned"}
-    before = number(results["accuracy"].get("dense"))
-    for key, name in names.items():
-        value = number(results["accuracy"].get(key))
+    found, units = _three(results), scale(results)
+    for key, value in found.items():
         if math.isfinite(value):
-            note = "" if key == "dense" or not math.isfinite(before) else f"{points(value - before)} against dense"
-            yield KeyFigure(name, share(value), note)
+            difference = math.nan if key == "dense" else value - found["dense"]
+            note = f"{change(difference, units)} against dense" if math.isfinite(difference) else ""
+            yield KeyFigure(names[key], units.one(value), note)
 
 
 def _of_curves(results: Mapping[str, Any]) -> Iterator[KeyFigure]:
-    before, best = dense(results), best_point(results)
+    before, best, units = dense(results), best_point(results), scale(results)
     if before.known:
         weights = number((results.get("dense") or {}).get("weights"))
         yield KeyFigure(
-            f"{metric(results)}, dense", str(before), f"{count(weights)} weights" if math.isfinite(weights) else ""
+            f"{metric(results)}, dense",
+            text(before, units),
+            f"{count(weights)} weights" if math.isfinite(weights) else "",
         )
     if best is not None:
-        yield KeyFigure(f"at {level(best.sparsity)} sparsity", str(best.accuracy), best.curve.label)
+        yield KeyFigure(f"at {level(best.sparsity)} sparsity", text(best.accuracy, units), best.curve.label)
 
 
 def _left(results: Mapping[str, Any]) -> Iterator[KeyFigure]:
-    left, total = number(results.get("weights_left")), number(results.get("weights_total"))
+    left, total = weights_left(results)
     if math.isfinite(left) and math.isfinite(total):
-        yield KeyFigure("weights left", count(left), f"of {count(total)}, {times(total, left)} fewer")
+        yield KeyFigure("weights left", count(left), f"{share(left / total) if total else DASH} of {count(total)}")
 
 
 def _smallest(results: Mapping[str, Any]) -> Iterator[KeyFigure]:
     rows = [row for row in sizes(results) if math.isfinite(row[1])]
     if len(rows) > 1:
         name, value, _ = min(rows, key=lambda row: row[1])
-        yield KeyFigure("smallest form", size(value), f"{name}; {times(rows[0][1], value)} less than {rows[0][0]}")
+        against = "" if name == rows[0][0] else f"; {times(rows[0][1], value)} smaller than {rows[0][0]}"
+        yield KeyFigure("smallest form", size(value), name + against)
 
 
 def _time(results: Mapping[str, Any]) -> Iterator[KeyFigure]:
@@ -239,12 +328,12 @@ def removed_by_granularities(rows: Sequence[Mapping[str, Any]]) -> str:
 
     Example:
         >>> removed_by_granularities([{"weights_removed": 0.75}, {"weights_removed": 0.7501}])
-        ' with 75.0 % of the weights removed'
+        ' with 75 % of the weights removed'
     """
     found = [number(row.get("weights_removed")) for row in rows]
     if not found or not all(map(math.isfinite, found)) or max(found) - min(found) > 0.02:
         return ""
-    return f" with {share(sorted(found)[len(found) // 2])} of the weights removed"
+    return f" with {level(round(sorted(found)[len(found) // 2], 3))} of the weights removed"
 
 
 def granularity_rows(results: Mapping[str, Any]) -> list[tuple[str, Measured, Measured]]:

@@ -1,4 +1,8 @@
-"""How figures look: colours, axes, hover. Colours are names of CSS variables, replaced by the page."""
+"""What all plots share: colours, axes, layouts, hover texts.
+
+Colours are names of CSS variables, ``var(--NAME)``, which the page replaces by what the reader's scheme, light or dark,
+makes of them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from secateur.reporting.values import Measured
+from secateur.reporting.words import Scale
 
 Figure = dict[str, Any]
 
@@ -62,25 +67,25 @@ def safe(text: str) -> str:
 
 
 def short(text: str) -> str:
-    """Text short enough for an axis.
+    """A name that fits beside a plot.
 
     Args:
         text: Any text.
 
     Returns:
-        The text, safe, its end cut off if need be.
+        The text, safe, and cut where it is too long.
     """
     return safe(text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…")
 
 
 def axis(**more: Any) -> dict[str, Any]:
-    """An axis in the page's manner.
+    """An axis as all plots have it.
 
     Args:
-        **more: What this one has besides.
+        **more: What is particular to it.
 
     Returns:
-        A Plotly axis.
+        The axis.
     """
     return {
         "gridcolor": LINE,
@@ -93,26 +98,26 @@ def axis(**more: Any) -> dict[str, Any]:
 
 
 def title(text: str) -> dict[str, Any]:
-    """A title of an axis.
+    """The title of an axis.
 
     Args:
-        text: The title.
+        text: Any text.
 
     Returns:
-        A Plotly title.
+        The title.
     """
     return {"text": safe(text), "font": {"color": MUTED, "size": 13}, "standoff": 8}
 
 
 def layout(height: int, **more: Any) -> dict[str, Any]:
-    """A layout in the page's manner.
+    """A layout as all plots have it: as wide as its place, without a background.
 
     Args:
         height: In pixels.
-        **more: What this one has besides.
+        **more: What is particular to it.
 
     Returns:
-        A Plotly layout.
+        The layout.
     """
     return {
         "height": height,
@@ -130,41 +135,63 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
 
 
 def hover(texts: Sequence[str]) -> dict[str, Any]:
-    """What is shown on hover.
+    """What is shown beside the pointer.
 
     Args:
-        texts: One for each point.
+        texts: One for each point; names in them are `safe`.
 
     Returns:
-        Entries of a Plotly trace.
+        Keys of a trace.
     """
     return {"hovertext": list(texts), "hoverinfo": "text"}
 
 
-def percent_range(values: Sequence[float], margin: float = 0.06) -> list[float]:
-    """From the lowest value to the highest in percent, with some air, but not past 100 % by more than a little.
+def zoomed(values: Sequence[float], units: Scale, margin: float = 0.06) -> list[float]:
+    """From the lowest value to the highest as drawn, with some air, but not past 100 % by more than a little.
 
     Args:
-        values: Fractions.
-        margin: Air, as a share of the range.
+        values: As measured; at least one is finite.
+        units: How the metric is written.
+        margin: Air, as a part of the range.
 
     Returns:
-        Two ends, in percent.
+        The range of an axis.
     """
-    finite = [100 * value for value in values if math.isfinite(value)]
+    finite = [units.factor * value for value in values if math.isfinite(value)]
     low, high = min(finite), max(finite)
-    air = max(margin * (high - low), 0.5)
-    return [low - air, min(high + air, 100.5) if high <= 100 else high + air]
+    air = max(margin * (high - low), 0.005 * abs(high)) or 1.0
+    return [low - air, min(high + air, 100.5) if units.percent and high <= 100 else high + air]
 
 
 def with_spread(value: Measured) -> list[float]:
-    """The ends of a spread.
+    """What a mean spans with its spread.
 
     Args:
-        value: The measurement.
+        value: The two.
 
     Returns:
-        Mean minus spread, mean plus spread.
+        Lower and upper end.
     """
     spread = value.spread or 0.0
     return [value.mean - spread, value.mean + spread]
+
+
+def apart(levels: Sequence[float], width: float) -> list[float]:
+    """Sparsities to label on a log axis of the weights left, so that no label touches the next.
+
+    Args:
+        levels: Those that were measured, rising, all below 1.
+        width: Decades the axis spans.
+
+    Returns:
+        The levels without those too close to the one on their right.
+
+    Example:
+        >>> apart([0.5, 0.9, 0.91, 0.99], width=2)
+        [0.5, 0.91, 0.99]
+    """
+    kept = [levels[-1]]
+    for value in levels[-2::-1]:
+        if math.log10((1 - value) / (1 - kept[-1])) > 0.09 * width:
+            kept.append(value)
+    return kept[::-1]

@@ -11,8 +11,8 @@ from rich.text import Text
 from secateur.reporting import grids
 from secateur.reporting.checks import check
 from secateur.reporting.grids import Table
-from secateur.reporting.headlines import averaged, headline, removed_by_granularities, shown
-from secateur.reporting.values import dense, metric
+from secateur.reporting.headlines import averaged, headline, lede, removed_by_granularities, shown, text
+from secateur.reporting.values import dense, metric, scale
 from secateur.text import table
 
 
@@ -31,8 +31,8 @@ def print_summary(results: Mapping[str, Any], console: Console) -> None:
         >>> accuracy = {"dense": 0.97, "pruned_only": 0.6, "fine_tuned": 0.965}
         >>> results = {"kind": "prune", "task": "digits", "accuracy": accuracy, "sparsity": 0.9}
         >>> print_summary(results, Console(file=sys.stdout, width=80, color_system=None))
-        With 90.0 % of the weights removed, accuracy is 96.5 %, −0.5 points against the
-        dense network
+        At 90 % sparsity, accuracy is 96.5 %, −0.5 points against the dense network
+        Accuracy: 97.0 % dense, 60.0 % right after pruning, 96.5 % after fine-tuning.
         <BLANKLINE>
         accuracy
           network                accuracy   against dense
@@ -43,6 +43,8 @@ def print_summary(results: Mapping[str, Any], console: Console) -> None:
     """
     check(results)
     console.print(Text(headline(results), style="bold"))
+    if words := lede(results):
+        console.print(Text(words))
     for title, found in _tables(results):
         if found.rows:
             console.print()
@@ -51,7 +53,7 @@ def print_summary(results: Mapping[str, Any], console: Console) -> None:
 
 def _tables(results: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
     name, before = metric(results), dense(results)
-    against = f"; dense: {before}" if before.known else ""
+    against = f"; dense: {text(before, scale(results))}" if before.known else ""
     yield name, grids.accuracy_table(results)
     yield f"{name} by sparsity{averaged(results)}{against}", grids.curve_table(results)
     removed = removed_by_granularities(results.get("granularities") or [])

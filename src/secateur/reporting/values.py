@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from secateur.reporting.words import number, plus_minus
+from secateur.reporting.words import Scale, number
 
 LABELS: Mapping[str, str] = {
     "pruned_only": "pruning only",
@@ -24,22 +24,10 @@ class Measured:
     Args:
         mean: NaN where it is not known.
         spread: Standard deviation; None where there was one seed.
-
-    Example:
-        >>> str(Measured(0.979, 0.003))
-        '97.9 ± 0.3 %'
     """
 
     mean: float
     spread: float | None = None
-
-    def __str__(self) -> str:
-        """In percent.
-
-        Returns:
-            The text.
-        """
-        return plus_minus(self.mean, self.spread)
 
     @property
     def known(self) -> bool:
@@ -209,7 +197,9 @@ def histograms(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     Returns:
         By name of the layer.
     """
-    given = results.get("weights") or {}
+    given = results.get("weights")
+    if not isinstance(given, Mapping):
+        return {}
     return {name: item for name, item in given.items() if any(map(number, item["before"]))}
 
 
@@ -225,3 +215,42 @@ def history(results: Mapping[str, Any]) -> dict[str, list[float]]:
     given = results.get("history") or {}
     found = {key: [number(value) for value in given.get(key) or ()] for key in ("validation", "losses", "sparsity")}
     return {key: values for key, values in found.items() if any(map(math.isfinite, values))}
+
+
+def scale(results: Mapping[str, Any]) -> Scale:
+    """How the metric is written: in percent, if all its values are fractions.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        The scale.
+
+    Example:
+        >>> scale({"accuracy": {"dense": 0.98}}).percent, scale({"accuracy": {"dense": 31.4}}).percent
+        (True, False)
+    """
+    return Scale(percent=all(0 <= value <= 1 for value in _metric_values(results) if math.isfinite(value)))
+
+
+def _metric_values(results: Mapping[str, Any]) -> Iterator[float]:
+    yield dense(results).mean
+    yield from (point.accuracy.mean for curve in curves(results) for point in curve.points)
+    for row in results.get("granularities") or ():
+        yield from (measured(row.get(key)).mean for key in ("pruned_only", "fine_tuned"))
+    yield from map(number, (results.get("accuracy") or {}).values())
+    yield from history(results).get("validation", ())
+
+
+def weights_left(results: Mapping[str, Any]) -> tuple[float, float]:
+    """How many weights one run left, and of how many.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        Both, NaN where not known.
+    """
+    given = results.get("weights_total"), results.get("weights"), (results.get("dense") or {}).get("weights")
+    total = next((value for value in given if isinstance(value, int | float)), None)
+    return number(results.get("weights_left")), number(total)

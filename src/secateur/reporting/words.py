@@ -2,12 +2,99 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from secateur.text import byte_text, percent
 
 DASH = "–"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a metric is written: a fraction in percent, anything else as the number it is.
+
+    Args:
+        percent: Whether the metric is a fraction.
+
+    Example:
+        >>> Scale().pair(0.979, 0.003), Scale(percent=False).pair(31.42, 0.25)
+        ('97.9 ± 0.3 %', '31.42 ± 0.25')
+    """
+
+    percent: bool = True
+
+    @property
+    def factor(self) -> float:
+        """What a value is multiplied with before it is drawn."""
+        return 100 if self.percent else 1
+
+    @property
+    def suffix(self) -> str:
+        """What follows a number."""
+        return " %" if self.percent else ""
+
+    def one(self, value: float) -> str:
+        """A value.
+
+        Args:
+            value: As measured.
+
+        Returns:
+            The text.
+        """
+        return share(value) if self.percent else plain(value)
+
+    def pair(self, mean: float, spread: float | None) -> str:
+        """A mean and its spread.
+
+        Args:
+            mean: The mean.
+            spread: Its standard deviation; None where there is none.
+
+        Returns:
+            The text.
+        """
+        if spread is None or not math.isfinite(spread) or not math.isfinite(mean):
+            return self.one(mean)
+        return f"{self._bare(mean)} ± {self._bare(spread)}{self.suffix}"
+
+    def amount(self, difference: float) -> str:
+        """The size of a difference, without its sign.
+
+        Args:
+            difference: Of two values.
+
+        Returns:
+            The text; it reads 0 where the difference is lost in rounding.
+
+        Example:
+            >>> Scale().amount(-0.006), Scale().amount(0.01), Scale(percent=False).amount(0.25)
+            ('0.6 points', '1.0 point', '0.25')
+        """
+        if not math.isfinite(difference):
+            return DASH
+        text = self._bare(abs(difference))
+        unit = "" if not self.percent else " point" if text == "1.0" else " points"
+        return text + unit
+
+    def vanishes(self, difference: float) -> bool:
+        """Whether a difference is lost in rounding.
+
+        Args:
+            difference: Of two values.
+
+        Returns:
+            True if so.
+        """
+        return float(self._bare(abs(difference))) == 0
+
+    def _bare(self, value: float) -> str:
+        return f"{100 * value:.1f}" if self.percent else plain(value)
 
 
 def number(value: Any) -> float:
@@ -52,45 +139,6 @@ def level(value: float) -> str:
         ('95 %', '98.5 %', '99.99 %')
     """
     return f"{100 * value:.4g} %" if math.isfinite(value) else DASH
-
-
-def plus_minus(mean: float, spread: float | None) -> str:
-    """A mean of fractions and its spread, in percent.
-
-    Args:
-        mean: The mean.
-        spread: Its standard deviation; None where there is none.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> plus_minus(0.979, 0.003), plus_minus(0.979, None)
-        ('97.9 ± 0.3 %', '97.9 %')
-    """
-    if spread is None or not math.isfinite(spread) or not math.isfinite(mean):
-        return share(mean)
-    return f"{100 * mean:.1f} ± {100 * spread:.1f} %"
-
-
-def points(difference: float) -> str:
-    """A difference of two fractions in percentage points, with its sign.
-
-    Args:
-        difference: The difference.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> points(-0.006), points(0.0), points(0.012)
-        ('−0.6 points', '0.0 points', '+1.2 points')
-    """
-    if not math.isfinite(difference):
-        return DASH
-    size = f"{abs(100 * difference):.1f}"
-    sign = "" if float(size) == 0 else "−" if difference < 0 else "+"
-    return f"{sign}{size} points"
 
 
 def count(value: float) -> str:
@@ -178,3 +226,67 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def moment(created: str) -> str:
+    """When a run began, as a reader wants it.
+
+    Args:
+        created: ISO 8601.
+
+    Returns:
+        The text; what was given, if it is no date.
+
+    Example:
+        >>> moment("2026-03-01T09:30:00+00:00"), moment("2026-03-01"), moment("in spring")
+        ('1 March 2026, 09:30 UTC', '1 March 2026', 'in spring')
+    """
+    try:
+        when = datetime.fromisoformat(created)
+    except ValueError:
+        return created
+    day = f"{when.day} {when:%B %Y}"
+    return day if len(created) <= 10 else f"{day}, {when:%H:%M} {when.tzname() or ''}".rstrip()
+
+
+def setting(value: Any) -> str:
+    """A setting of the command.
+
+    Args:
+        value: Plain JSON.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> setting(0.9), setting(None), setting(True), setting(["fc1", "fc2"]), setting({"fc1": 0.5})
+        ('0.9', '–', 'yes', 'fc1, fc2', 'fc1=0.5')
+    """
+    if value is None or value in ([], {}):
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={setting(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting, value))
+    if isinstance(value, float) and not math.isfinite(value):
+        return DASH
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def tied(text: str) -> str:
+    """Text in which no line ends between a number and its sign.
+
+    Args:
+        text: The text.
+
+    Returns:
+        The text, with blanks that do not break.
+
+    Example:
+        >>> tied("97.1 ± 0.4 %, 9 in 10").split(" ")[1:]
+        ['9', 'in', '10']
+    """
+    space = "\N{NO-BREAK SPACE}"
+    return text.replace(" %", f"{space}%").replace(" ± ", f"{space}±{space}")

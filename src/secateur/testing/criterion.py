@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from secateur import granularity
 from secateur.criteria import Criterion, Group
 from secateur.errors import ModelError
+from secateur.granularity import Granularity
 from secateur.granularity.layers import CONVOLUTIONS, PRUNABLE, TRANSPOSED
 from secateur.statistics import Statistics, calibrate
 from secateur.testing.common import ExampleNet, require, same_bits
@@ -32,23 +33,32 @@ GRANULARITIES = (
 SAMPLES = 4
 
 
-def check_criterion(criterion: Criterion, model: nn.Module | None = None, *, seed: int = 0) -> None:
+def check_criterion(
+    criterion: Criterion,
+    model: nn.Module | None = None,
+    *,
+    seed: int = 0,
+    granularities: Sequence[Granularity] = GRANULARITIES,
+) -> None:
     """Check that a criterion keeps the laws on which everything else relies, on the groups of every granularity.
 
     - A score per unit: `(n_units,)`, floating point, finite; at least float32 for half-precision weights.
     - Equal parameters get equal scores.
     - Parameters, statistics and torch's global generator stay as they were.
 
-    The statistics it needs are measured on a small random batch, which goes through every layer by itself.
+    A criterion that has nothing to say about a group raises `ModelError` with the group's name; it has to score one of
+    them at least. The statistics it needs are measured on a small random batch, which goes through every layer by
+    itself.
 
     Args:
         criterion: What is checked.
         model: The model to try it on; by default `ExampleNet`.
         seed: Of the random batch.
+        granularities: Whose groups it is tried on; by default one of each that are built in.
 
     Raises:
         ConformanceError: A law is broken.
-        ModelError: No built-in granularity fits the model.
+        ModelError: No granularity fits the model, or the criterion scores none of the groups.
 
     Example:
         A criterion of one's own, the largest magnitude of a unit, keeps the laws:
@@ -66,16 +76,22 @@ def check_criterion(criterion: Criterion, model: nn.Module | None = None, *, see
     """
     model = ExampleNet(seed) if model is None else model
     statistics = _measure(model, criterion, seed) if criterion.needs else Statistics()
-    fits = False
-    for name, group in _groups(model, statistics):
-        fits = True
-        _check_group(criterion, f"{criterion.name} on {name}, group {group.name!r}", group)
-    if not fits:
-        raise ModelError(f"no built-in granularity fits {type(model).__name__}: give a model with layers that can go")
+    found = list(_groups(model, statistics, granularities))
+    if not found:
+        raise ModelError(f"no granularity fits {type(model).__name__}: give a model with layers that can go")
+    scored = [
+        _check_group(criterion, f"{criterion.name} on {name}, group {group.name!r}", group) for name, group in found
+    ]
+    if not any(scored):
+        raise ModelError(
+            f"{criterion.name} scores no group of {type(model).__name__}: give a model with groups it is for"
+        )
 
 
-def _groups(model: nn.Module, statistics: Statistics) -> Iterator[tuple[str, Group]]:
-    for build in GRANULARITIES:
+def _groups(
+    model: nn.Module, statistics: Statistics, granularities: Sequence[Granularity]
+) -> Iterator[tuple[str, Group]]:
+    for build in granularities:
         try:
             groups: Mapping[str, Units] = build(model)
         except ModelError:  # fits no layer of this model
@@ -87,13 +103,19 @@ def _groups(model: nn.Module, statistics: Statistics) -> Iterator[tuple[str, Gro
                 yield label, Group(name, units, held, statistics)
 
 
-def _check_group(criterion: Criterion, where: str, group: Group) -> None:
+def _check_group(criterion: Criterion, where: str, group: Group) -> bool:
+    """The laws on one group; False where the criterion says that it has nothing to say."""
     before = {axis: value.clone() for axis, value in group.parameters.items()}
     seen = {
         (kind, of): value.clone() for kind, values in group.statistics.values.items() for of, value in values.items()
     }
     generator = torch.get_rng_state()
-    scores = criterion.score(group)
+    try:
+        scores = criterion.score(group)
+    except ModelError as error:
+        law = "a criterion that has nothing to say about a group names it"
+        require(repr(group.name) in str(error), where, f"{law}; it says: {error}", "put group.name!r into the message")
+        return False
     require(
         torch.equal(generator, torch.get_rng_state()),
         where,
@@ -123,6 +145,7 @@ def _check_group(criterion: Criterion, where: str, group: Group) -> None:
         f"scores of half-precision weights are float32 or wider, or ties decide; found {narrow.dtype}",
         "widen the weights with .float() first, as elementwise() does",
     )
+    return True
 
 
 def _check_scores(where: str, units: Units, scores: Any) -> None:

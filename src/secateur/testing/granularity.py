@@ -89,8 +89,18 @@ def _state(model: nn.Module) -> dict[str, Any]:
     state: dict[str, Any] = {
         f"{name!r}": (id(value), value.detach().clone(), value.requires_grad) for name, value in tensors.items()
     }
-    modes = {f"module {name!r}": (id(module), None, module.training) for name, module in model.named_modules()}
-    return state | modes
+    modules = {f"module {name!r}": (id(module), None, _plain(module)) for name, module in model.named_modules()}
+    return state | modules
+
+
+def _plain(module: nn.Module) -> tuple[bool, list[str], int]:
+    """What may hang on a module beside its tensors: its mode, attributes, and how many hooks."""
+    attributes = vars(module)
+    return (
+        module.training,
+        sorted(attributes),
+        sum(len(attributes[name]) for name in attributes if name[-5:] == "hooks"),
+    )
 
 
 def _check_untouched(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
