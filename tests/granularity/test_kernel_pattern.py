@@ -65,6 +65,12 @@ def test_too_few_patterns_to_reach_every_position(entries: int, count: int) -> N
         natural_patterns(nn.Conv2d(1, 1, 3), entries=entries, count=count)
 
 
+def test_eight_patterns_of_four_weights_unless_said_otherwise() -> None:
+    found = natural_patterns(convolution((3, 3), 200, seed=1))
+    assert len(found) == 8
+    assert {len(pattern) for pattern in found} == {4}
+
+
 def test_no_kernel_of_that_size() -> None:
     with pytest.raises(ModelError, match=r"Linear has no convolution with a kernel of \(3, 3\)"):
         natural_patterns(nn.Linear(2, 2))

@@ -259,13 +259,21 @@ def test_what_is_no_state_is_refused(state: dict[str, object]) -> None:
 
 def test_gradients_are_averaged_since_the_last_plan_and_absent_ones_passed_over() -> None:
     """|w g| with g = (3 + 1) / 2 and (0 + 2) / 2: 2 and 1.5; the last gradients alone would be 1 and 3."""
+    seen: list[torch.Tensor] = []
+
+    def noting(w: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        seen.append(g)
+        return (w * g).abs()
+
     model = nn.Linear(2, 1)
     model.weight.data = torch.tensor([[1.0, 1.5]])
-    hook = sc.GradualPruning(model, pruner(criterion=taylor()), sc.Budget(sparsity=0.5), schedules.one_shot(at=1))
+    made = pruner(criterion=criteria.elementwise(noting, needs=("gradient",)))
+    hook = sc.GradualPruning(model, made, sc.Budget(sparsity=0.5), schedules.one_shot(at=1))
     for gradient in ([[3.0, 0.0]], [[1.0, 2.0]]):
         model.weight.grad = torch.tensor(gradient)
         hook.observe()
         hook.step()
+    assert [gradient.tolist() for gradient in seen] == [[[2.0, 1.0]]]
     assert model.weight.tolist() == [[1.0, 0.0]]
 
 
