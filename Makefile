@@ -47,7 +47,7 @@ test: export OMP_NUM_THREADS := 1
 test: $(STAMP) ## tests, doctests, and the Python blocks of the Markdown pages
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-check: format lint types imports fresh test ## everything CI does
+check: format lint types imports fresh docs test ## everything CI does
 
 format: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -67,7 +67,8 @@ fresh: $(STAMP)
 	        { echo "docs/$$page.md is out of date: run 'make pages'"; exit 1; }; \
 	done
 
-pages: $(STAMP) ## write the generated pages of docs/ again
+pages: $(STAMP) ## write the generated pages and pictures of docs/ again
+	@$(BIN)/python docs/_generate/_pictures.py
 	@for page in $(PAGES); do \
 	    $(BIN)/python docs/_generate/$$page.py > docs/$$page.md.new && \
 	        mv docs/$$page.md.new docs/$$page.md || exit 1; \

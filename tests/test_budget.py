@@ -139,3 +139,14 @@ def test_what_an_allocation_cannot_remove_is_refused_in_weights_too(units: granu
     with pytest.raises(sc.BudgetError, match="this allocation removes at most"):
         made.plan(network(), sc.Budget(weights_removed=0.7))
     assert made.plan(network(), sc.Budget(weights_removed=0.1)).weights_removed >= 0.1 * WEIGHTS
+
+
+def test_a_group_that_keeps_everything_has_no_sparsity_to_give() -> None:
+    with pytest.raises(sc.BudgetError, match=r"'8' keeps everything \(excluded by 8\)"):
+        pruner(exclude=("8",)).plan(network(), sc.Budget(per_group={"8": 0.5}))
+
+
+@pytest.mark.parametrize("value", ["0.5", True, [0.5]])
+def test_a_budget_is_a_number(value: object) -> None:
+    with pytest.raises(sc.BudgetError, match="sparsity is a number"):
+        sc.Budget(sparsity=value)  # type: ignore[arg-type]

@@ -171,3 +171,12 @@ def test_safe_code_is_left_alone(source: str) -> None:
 def test_lines_of_code_are_counted_without_docstring_comment_and_blank() -> None:
     source = 'def f(\n    x,\n):\n    """One.\n\n    Two.\n    """\n    # three\n\n    return x\n'
     assert list(functions(source)) == [("f", 4)]
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    import tomllib
+
+    import secateur
+
+    described = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert described["project"]["version"] == secateur.__version__

@@ -12,8 +12,10 @@ Everything above makes a `Plan` (which units stay), everything below consumes on
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from secateur.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from secateur import allocation, criteria, granularity, schedules, statistics, tasks, training
+    from secateur import allocation, criteria, granularity, schedules, statistics, tasks, testing, training
     from secateur.budget import Budget
     from secateur.criteria import Criterion, Group
     from secateur.errors import (
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from secateur.training.finetune import finetune
     from secateur.training.gradual import GradualPruning
     from secateur.units import ParameterAxis, Units, select
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Budget",
@@ -65,11 +65,12 @@ __all__ = [
     "select",
     "statistics",
     "tasks",
+    "testing",
     "training",
 ]
 
 # Imported when first used: the command line answers --help without waiting for torch.
-_MODULES = ("allocation", "criteria", "granularity", "schedules", "statistics", "tasks", "training")
+_MODULES = ("allocation", "criteria", "granularity", "schedules", "statistics", "tasks", "testing", "training")
 _HOME = {
     "budget": ("Budget",),
     "criteria": ("Criterion", "Group"),

@@ -13,6 +13,7 @@ from secateur.allocation import Allocation, Scored
 from secateur.allocation.fixed import resolve
 from secateur.allocation.scored import check_reachable
 from secateur.errors import BudgetError
+from secateur.names import matching
 from secateur.plan import Part
 from secateur.plan.part import overlapping
 from secateur.units import Units, removed_units, select
@@ -60,6 +61,9 @@ class Budget:
             raise BudgetError(
                 f"a budget is given in exactly one measure, e.g. Budget(sparsity=0.9); given: {given or 'none'}"
             )
+        for name, value in given.items():
+            if name not in ("cost", "per_group") and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise BudgetError(f"{name} is a number; given: {value!r}")
         for name in ("sparsity", "weights_removed"):
             if name in given and not 0 <= given[name] < 1:
                 raise BudgetError(f"{name} is the fraction removed, 0 <= s < 1 (0.9 for 90 %); given: {given[name]}")
@@ -113,7 +117,7 @@ def counts_for(
     if budget is None:
         return _fixed_by_patterns(groups, scored, fraction)
     if budget.per_group is not None:
-        return _as_given(budget.per_group, scored, fraction)
+        return _as_given(budget.per_group, groups, scored, fraction)
     if budget.sparsity is not None:
         units = sum(group.n_units for group in scored.values())
         return _shared(allocation, groups, scored, max(budget.sparsity * fraction, _least(scored) / units))
@@ -141,7 +145,13 @@ def _fixed_by_patterns(groups: Mapping[str, Units], scored: Mapping[str, Scored]
     return {name: scored[name].clamp((value or 0.0) * fraction) for name, value in full.items()}
 
 
-def _as_given(sparsities: Pairs, scored: Mapping[str, Scored], fraction: float) -> dict[str, float]:
+def _as_given(
+    sparsities: Pairs, groups: Mapping[str, Units], scored: Mapping[str, Scored], fraction: float
+) -> dict[str, float]:
+    for entry in sparsities:
+        frozen = [name for name in matching(entry, groups) if name not in scored]
+        if frozen and not matching(entry, scored):
+            raise BudgetError(f"{entry!r} keeps everything ({groups[frozen[0]].frozen}): leave it out of the budget")
     found = {name: value * fraction for name, value in resolve(scored, sparsities).items()}
     for name, value in found.items():
         if round(value * scored[name].n_units) > round(scored[name].most * scored[name].n_units):

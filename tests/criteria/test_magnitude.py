@@ -99,3 +99,10 @@ def test_names() -> None:
         "magnitude(p=0.5)",
         "magnitude(p=inf)",
     ]
+
+
+@pytest.mark.parametrize(("p", "size"), [(2, 1e25), (2, 1e-25), (32, 0.01), (32, 100.0)])
+def test_norms_neither_overflow_nor_vanish(p: float, size: float) -> None:
+    found = scores(criteria.magnitude(p), granularity.filter(), linear([[size, 0.0], [2 * size, 0.0]]))
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, torch.tensor([size, 2 * size]), rtol=1e-6, atol=0)

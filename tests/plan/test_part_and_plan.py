@@ -165,3 +165,29 @@ def test_index_maps_of_ones_own_work_but_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(sc.PlanError, match="of type Elsewhere cannot be saved: use those of"):
         plan.save(tmp_path / "plan.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_and_refuses_to_leave_a_scope_too_few_units() -> None:
+    model = nn.Linear(4, 2, bias=False)
+    units = granularity.filter()(model)["weight"]
+    first, second = (
+        sc.Plan((sc.Part("weight", units, torch.tensor(keep)),)) for keep in ([True, False], [False, True])
+    )
+    with pytest.raises(sc.PlanError, match="leave fewer than 1 of the units of a scope"):
+        _ = first & second
+    pairs = granularity.pattern(2, 4)(model)["weight"]
+    keeps = ([True, True, False, False] * 2, [True, False, True, False] * 2)
+    first, second = (sc.Plan((sc.Part("weight", pairs, torch.tensor(keep)),)) for keep in keeps)
+    with pytest.raises(sc.PlanError, match="leave fewer than 2 of the units of a scope"):
+        _ = first & second
+    assert same_masks(first & first, first)
+
+
+def test_then_leaves_kernels_their_size() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3))
+    kept = torch.zeros(4, 4, 1, 3, dtype=torch.bool)
+    kept[..., 1] = True  # only the middle column of every kernel
+    columns = granularity.vector("column")(model)["0"]
+    first = sc.Plan((sc.Part("0", columns, kept.flatten()),))
+    second = pruner(granularity.weight(), allocation.uniform()).plan(model, sc.Budget(sparsity=0.5))
+    assert same_masks(first.then(second), first & second)

@@ -26,7 +26,7 @@ BUILT_IN_GRANULARITIES = {
     "filter": [granularity.filter()],
     "input_channel": [granularity.input_channel()],
     "kernel": [granularity.kernel()],
-    "kernel_pattern": [granularity.kernel_pattern(), granularity.kernel_pattern([(0, 1), (1,)], kernel=(1, 2))],
+    "kernel_pattern": [granularity.kernel_pattern(), granularity.kernel_pattern([(0, 1), (1, 2)], kernel=(1, 3))],
     "pattern": [granularity.pattern(2, 4), granularity.pattern(1, 2), granularity.pattern(4, 4)],
     "vector": [granularity.vector("row"), granularity.vector("column")],
     "weight": [granularity.weight()],
@@ -46,7 +46,7 @@ NOT_CRITERIA = {"Criterion", "Group"}
 
 
 def net_with_small_kernels() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(4, 4, (1, 2)), nn.Conv2d(4, 4, 3), nn.Linear(8, 8))
+    return nn.Sequential(nn.Conv2d(4, 4, (1, 3)), nn.Conv2d(4, 4, 3), nn.Linear(8, 8))
 
 
 def test_no_granularity_is_forgotten() -> None:

@@ -111,7 +111,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         typer.Exit: After printing it.
     """
     if version:
-        from secateur import __version__
+        from secateur.version import __version__
 
         sys.stdout.write(f"secateur {__version__}\n")
         raise typer.Exit

@@ -124,8 +124,9 @@ def _score(
     folded = []
     for axis, index in maps.items():
         extra = [_wide(_statistic(group, kind, axis)) for kind in needs]
-        value = index.reduce(formula(_wide(group.parameters[axis]), *extra), within)
-        folded.append(value if single or finish is None else finish(value))
+        weights = _wide(group.parameters[axis])
+        value = index.reduce(formula(weights, *extra), within)
+        folded.append((value if single or finish is None else finish(value)).to(weights.dtype))
     return fold(folded, across)
 
 

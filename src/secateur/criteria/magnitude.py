@@ -51,6 +51,8 @@ def magnitude(p: float = 2) -> Criterion:
 
 
 def _power(weights: Tensor, p: float) -> Tensor:
+    """Powers in double precision, where those of single-precision weights neither overflow nor vanish for usual p."""
+    weights = weights if p == 1 else weights.double()
     return weights.abs() if p == 1 else weights.square() if p == 2 else weights.abs().pow(p)
 
 

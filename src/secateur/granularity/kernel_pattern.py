@@ -44,7 +44,8 @@ def kernel_pattern(patterns: Sequence[Sequence[int]] = PCONV_PATTERNS, kernel: S
         Granularity: a weight O x I x h x w has `O I P` units in scopes of P, of which one stays.
 
     Raises:
-        PlanError: A position is outside the kernel, or in no pattern.
+        PlanError: A position is outside the kernel, or in no pattern, or the patterns differ in size: the largest would
+            win everywhere.
 
     Reference:
         Ma et al. (2020), PCONV: The Missing but Desirable Sparsity in DNN Weight Pruning; Niu et al. (2020), PatDNN.
@@ -62,6 +63,8 @@ def kernel_pattern(patterns: Sequence[Sequence[int]] = PCONV_PATTERNS, kernel: S
     """
     chosen = tuple(tuple(sorted(pattern)) for pattern in patterns)
     Cover((1, 1, *kernel), tuple(kernel), chosen)  # raises for patterns that do not fit
+    if len(set(map(len, chosen))) > 1:
+        raise PlanError(f"patterns keep the same number of weights each; given: {sorted(map(len, chosen))}")
     return per_layer(f"kernel_pattern({len(chosen)} patterns)", partial(_build, patterns=chosen, kernel=tuple(kernel)))
 
 

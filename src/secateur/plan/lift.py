@@ -12,6 +12,8 @@ from secateur.errors import PlanError
 from secateur.index_maps import Embedded, IndexMap, Sizes
 from secateur.units import Units
 
+CHANNEL_AXES = 2  # of a weight, in front; what follows is the kernel
+
 
 @dataclass(frozen=True, eq=False)
 class Left:
@@ -27,7 +29,9 @@ class Left:
 
 
 def slices_left(shapes: Mapping[str, Sizes], masks: Mapping[str, Tensor]) -> dict[str, Left]:
-    """For every parameter what is left when slices without a single weight are cut away.
+    """For every parameter what is left when channels without a single weight are cut away.
+
+    Channels are the first two axes; the kernel of a convolution keeps its size.
 
     Args:
         shapes: Shapes of the parameters.
@@ -42,11 +46,14 @@ def slices_left(shapes: Mapping[str, Sizes], masks: Mapping[str, Tensor]) -> dic
         (2, 2)
     """
     whole = {name: Left(shape, tuple(torch.arange(size) for size in shape)) for name, shape in shapes.items()}
-    cut = {
-        name: Left(tuple(mask.shape), tuple(_alive(mask, dim) for dim in range(mask.ndim)))
-        for name, mask in masks.items()
-    }
-    return {**whole, **cut}
+    return {**whole, **{name: _cut(mask) for name, mask in masks.items()}}
+
+
+def _cut(mask: Tensor) -> Left:
+    positions = tuple(
+        _alive(mask, dim) if dim < CHANNEL_AXES else torch.arange(mask.shape[dim]) for dim in range(mask.ndim)
+    )
+    return Left(tuple(mask.shape), positions)
 
 
 def _alive(mask: Tensor, dim: int) -> Tensor:

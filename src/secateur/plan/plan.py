@@ -111,7 +111,7 @@ class Plan:
             A plan.
 
         Raises:
-            PlanError: Shapes differ, or a fixed pattern meets another removal on one parameter.
+            PlanError: Shapes differ, a fixed pattern meets another removal on one parameter, or a scope is emptied.
         """
         _check_united(self, other)
         theirs = list(other.parts)
@@ -119,8 +119,7 @@ class Plan:
         for part in self.parts:
             twin = next((two for two in theirs if _mergeable(part, two)), None)
             if twin is not None:
-                keep, reason = part.keep & twin.keep, "" if bool((~(part.keep & twin.keep)).any()) else part.reason
-                part = replace(part, keep=keep, reason=reason)  # noqa: PLW2901
+                part = _both(part, twin)  # noqa: PLW2901
                 theirs.remove(twin)
             merged.append(part)
         made_by = {"united": [dict(self.made_by), dict(other.made_by)]}
@@ -210,6 +209,23 @@ def _check_united(first: Plan, second: Plan) -> None:
                     f"{two.name!r}: a fixed pattern and another removal on the same weight; after shrinking, the "
                     "pattern would no longer hold. Make the pattern on the smaller model and use first.then(second)"
                 )
+
+
+def _both(one: Part, two: Part) -> Part:
+    """One part that removes what either removes."""
+    keep, scope = one.keep & two.keep, one.units.scope
+    left = (
+        torch.bincount(scope.numbers().to(keep.device)[keep], minlength=scope.n_units)
+        if scope.n_units > 1
+        else keep.sum()
+    )
+    least = one.units.keep_per_scope or 1
+    if bool((left < least).any()):
+        raise PlanError(
+            f"{one.name!r}: together the two plans leave fewer than {least} of the units of a scope; "
+            "make one plan with the larger budget instead of uniting two"
+        )
+    return replace(one, keep=keep, reason="" if bool((~keep).any()) else one.reason)
 
 
 def _mergeable(one: Part, two: Part) -> bool:

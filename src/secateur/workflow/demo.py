@@ -95,7 +95,7 @@ def run_demo(demo: Demo, folder: RunFolder, *, say: Say, progress: bool = True) 
 
 def _dense(demo: Demo, seed: int, folder: RunFolder, say: Say, progress: bool) -> nn.Module:
     say(f"training {demo.task.name}, seed {seed}")
-    checkpoint = folder.file(f"dense-{seed}-state.safetensors")
+    checkpoint = folder.state(f"dense-{seed}")
     model, _ = train(
         demo.task, seed=seed, epochs=demo.dense_epochs, checkpoint=checkpoint, resume=True, progress=progress
     )
@@ -181,7 +181,7 @@ def _evaluate_tuned(demo: Demo, seed: int, model: nn.Module, level: float) -> fl
 def _iterative(demo: Demo, seed: int, model: nn.Module, folder: RunFolder) -> Iterator[float]:
     """Each level starts from the network of the level before it, which is kept in a file in case the run stops."""
     for level in demo.levels:
-        path, key = folder.file(f"iterative-{seed}-{level}-state.safetensors"), f"iterative/{seed}/{level}"
+        path, key = folder.state(f"iterative-{seed}-{level}"), f"iterative/{seed}/{level}"
         if not path.exists():
             model = fine_tuned(model, _plan(model, level), demo.task, seed=seed, epochs=demo.epochs)
             save_state(path, model.state_dict())
@@ -257,7 +257,7 @@ def _shown(demo: Demo, model: nn.Module, folder: RunFolder) -> dict[str, Any]:
     """The network of the first seed at one level of the iterative curve: its plan, weights, sizes, distributions."""
     level = min(demo.levels, key=lambda level: abs(level - SHOWN))
     pruned = copy.deepcopy(model)
-    pruned.load_state_dict(load_state(folder.file(f"iterative-{demo.seeds[0]}-{level}-state.safetensors")))
+    pruned.load_state_dict(load_state(folder.state(f"iterative-{demo.seeds[0]}-{level}")))
     plan = _plan(pruned, level)  # the zeros are the lowest magnitudes, so this is the plan that made them
     plan.save(folder.file("plan.safetensors"))
     save_weights(pruned, folder.file("weights.safetensors"))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from secateur.granularity import weight_layers
 from secateur.plan import Plan
 from secateur.plan.plan import COLUMNS
+from secateur.version import __version__
 
 BINS = 61
 
@@ -131,8 +132,6 @@ def machine() -> dict[str, Any]:
     Returns:
         Device in words, versions.
     """
-    from secateur import __version__  # noqa: PLC0415  the package itself is above every module
-
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})"
     threads = torch.get_num_threads()
     versions = {"secateur": __version__, "torch": torch.__version__, "python": platform.python_version()}

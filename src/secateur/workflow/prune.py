@@ -76,7 +76,7 @@ def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progre
         task,
         seed=job.seed,
         epochs=job.dense_epochs,
-        checkpoint=folder.file("dense-state.safetensors"),
+        checkpoint=folder.state("dense"),
         resume=True,
         progress=progress,
     )
@@ -87,7 +87,7 @@ def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progre
     accuracy["pruned_only"] = folder.once("pruned_only", lambda: evaluate(mask(dense, once), task))
     say("recovering")
     model = copy.deepcopy(dense)
-    plan, history = recover(model, task, job, once, folder.file("recovery-state.safetensors"), progress=progress)
+    plan, history = recover(model, task, job, once, folder.state("recovery"), progress=progress)
     accuracy["fine_tuned"] = folder.once("fine_tuned", lambda: evaluate(model, task))
     plan.save(folder.file("plan.safetensors"))
     save_weights(model, folder.file("weights.safetensors"))

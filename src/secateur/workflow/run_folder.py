@@ -46,6 +46,19 @@ class RunFolder:
         """
         return self.path / name
 
+    def state(self, name: str) -> Path:
+        """A file from which a run that stopped goes on; these lie in a folder of their own.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            Its path.
+        """
+        folder = self.path / "states"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}.safetensors"
+
     def once(self, key: str, measure: Callable[[], Any]) -> Any:
         """A measurement from the journal, or made now and written into it.
 

@@ -1,0 +1,97 @@
+"""Print docs/names.md: from the terms of the literature to imports, papers and tests."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Terms of lectures and papers, in the order in which a course meets them, and where each is found.
+TERMS = (
+    ("pruning: minimise loss under a bound on nonzero weights", "Budget"),
+    ("pruning ratio, sparsity", "Budget"),
+    ("synapse (a single weight)", "granularity.weight"),
+    ("neuron (a row of a linear layer)", "granularity.filter"),
+    ("which weights go together, and who competes", "Units"),
+    ("keep the best of every scope", "select"),
+    ("fine-grained, unstructured pruning", "granularity.weight"),
+    ("vector-level pruning", "granularity.vector"),
+    ("pattern-based pruning, N:M sparsity, 2:4", "granularity.pattern"),
+    ("kernel patterns (PCONV)", "granularity.kernel_pattern"),
+    ("pattern library of a trained model (PatDNN)", "granularity.natural_patterns"),
+    ("kernel-level pruning", "granularity.kernel"),
+    ("filter pruning, structured pruning", "granularity.filter"),
+    ("input channels of a layer", "granularity.input_channel"),
+    ("block sparsity", "granularity.block"),
+    ("magnitude-based pruning, element, L1, L2, Lp norm", "criteria.magnitude"),
+    ("random pruning, the baseline", "criteria.random"),
+    ("saliency added up weight by weight", "criteria.elementwise"),
+    ("scores normalised per layer", "criteria.normalized"),
+    ("sums of criteria", "criteria.weighted"),
+    ("calibration data, statistics", "calibrate"),
+    ("uniform pruning", "allocation.uniform"),
+    ("global threshold", "allocation.global_"),
+    ("ratios by hand", "allocation.fixed"),
+    ("Erdos-Renyi kernel", "allocation.erdos_renyi"),
+    ("layer-adaptive magnitudes", "allocation.lamp"),
+    ("method x granularity x allocation", "Pruner"),
+    ("which units stay: the mask", "Plan"),
+    ("masking, zeros in place", "mask"),
+    ("one-shot pruning", "schedules.one_shot"),
+    ("linear schedule", "schedules.linear"),
+    ("gradual pruning, cubic schedule", "schedules.cubic"),
+    ("iterative pruning", "schedules.iterative"),
+    ("several schedules", "schedules.join"),
+    ("pruning while training", "GradualPruning"),
+    ("retraining with the mask held", "training.KeepZeros"),
+    ("fine-tuning at a small learning rate", "finetune"),
+    ("L1 regularisation", "training.l1"),
+    ("L2 regularisation", "training.l2"),
+    ("group lasso", "training.group_lasso"),
+    ("model, data, loss and metric", "Task"),
+    ("handwritten digits", "tasks.digits"),
+    ("laws for a granularity of one's own", "testing.check_granularity"),
+    ("laws for a criterion of one's own", "testing.check_criterion"),
+)
+
+
+def found(path: str) -> Any:
+    """What a path below the package stands for."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(f"secateur.{module}" if module else "secateur"), name)
+
+
+def paper(thing: Any) -> str:
+    """The first reference of a docstring, on one line."""
+    text = inspect.getdoc(thing) or ""
+    section = re.search(r"^Reference:\n((?:    .*\n?)+)", text, re.MULTILINE)
+    if section is None:
+        return ""
+    return " ".join(section[1].split()).partition(";")[0].replace("|", "\\|").rstrip(".")
+
+
+def tests(path: str) -> str:
+    """The test file that names a thing most often."""
+    word = re.compile(rf"\b{re.escape(path.rpartition('.')[2])}\(")
+    counts = {file: len(word.findall(file.read_text())) for file in sorted((ROOT / "tests").rglob("test_*.py"))}
+    best = max(counts, key=lambda file: counts[file])
+    return f"`{best.relative_to(ROOT).as_posix()}`" if counts[best] else ""
+
+
+def main() -> None:
+    """Print the page."""
+    print("# Names\n")
+    print("From the terms of lectures and papers to what they are called here; `sc` is `import secateur as sc`.")
+    print("`make pages` makes this page.\n")
+    print("| term | here | paper | tested in |")
+    print("|---|---|---|---|")
+    for term, path in TERMS:
+        print(f"| {term} | `sc.{path}` | {paper(found(path))} | {tests(path)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The pages of the documentation say what the code does now."""
+
+import csv
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import secateur as sc
+from secateur import allocation, criteria, granularity, schedules
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "_generate" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pictures_are_drawn_from_the_integers_of_today() -> None:
+    drawn = script("_drawing").pictures()
+    kept = {path.name: path.read_text() for path in (ROOT / "docs" / "pictures").iterdir()}
+    assert kept == drawn, "run `make pages`"
+    page = (ROOT / "docs" / "granularity.md").read_text()
+    assert {name for name in drawn if f"pictures/{name}" not in page} == set()
+
+
+@pytest.mark.parametrize("module", [allocation, criteria, granularity, schedules, sc])
+def test_every_name_is_on_the_page_of_names(module: ModuleType) -> None:
+    page = (ROOT / "docs" / "names.md").read_text()
+    names = getattr(
+        module, "__all__", [name for name in vars(module) if name in ("one_shot", "linear", "cubic", "join")]
+    )
+    functions = [name for name in names if callable(getattr(module, name)) and name[0].islower()]
+    helpers = {"weight_layers"}
+    missing = [name for name in functions if name not in helpers and not re.search(rf"[.`]{name}`", page)]
+    assert missing == []
+
+
+def rows() -> dict[str, dict[str, str]]:
+    files = sorted((ROOT / "benchmarks" / "results").glob("*.csv"))
+    return {row["row"]: row for file in files for row in csv.DictReader(file.read_text().splitlines())}
+
+
+def test_what_the_readme_claims_of_speed_is_a_row_that_holds() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    found = rows()
+    assert "less than half the time of `torch.nn.utils.prune`" in readme
+    assert float(found["time, secateur / torch"]["median"]) < 0.5
+    assert "less than 3 % of a training step" in readme
+    assert float(found["the hook's two calls alone / step without"]["median"]) < 0.03
+
+
+def test_every_row_names_its_device_versions_and_commit_and_meets_its_target() -> None:
+    for row in rows().values():
+        assert all(row[key] for key in ("device", "torch", "python", "commit", "date", "median"))
+        assert row["holds"] in ("", "yes")
+        if row["target"]:
+            assert float(row["median"]) <= float(row["target"].removeprefix("at most "))
