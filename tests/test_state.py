@@ -354,7 +354,7 @@ def content(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def refused_or_read(path: Path, content: bytes) -> bool:
+def check_refused_or_read(path: Path, content: bytes) -> bool:
     path.write_bytes(content)
     try:
         load_state(path)
@@ -365,15 +365,15 @@ def refused_or_read(path: Path, content: bytes) -> bool:
 
 def test_every_truncation_is_refused(folder: Path, content: bytes) -> None:
     path = folder / "cut.safetensors"
-    assert not refused_or_read(path, content)
-    assert all(refused_or_read(path, content[:length]) for length in range(len(content)))
+    assert not check_refused_or_read(path, content)
+    assert all(check_refused_or_read(path, content[:length]) for length in range(len(content)))
 
 
 def test_every_byte_may_be_wrong(folder: Path, content: bytes) -> None:
     """Nothing but RunError, whatever stands in whatever place; in a weight or a name it may go unnoticed."""
     path = folder / "wrong.safetensors"
     refused = [
-        refused_or_read(path, content[:at] + bytes([byte]) + content[at + 1 :])
+        check_refused_or_read(path, content[:at] + bytes([byte]) + content[at + 1 :])
         for at in range(len(content))
         for byte in {content[at] ^ 1, content[at] ^ 128, *b"9{"} - {content[at]}
     ]
@@ -388,12 +388,12 @@ def test_bytes_that_were_moved_about_give_a_run_error_or_a_tree(
     spots = st.integers(0, len(content))
     start, end = sorted((data.draw(spots), data.draw(spots)))
     middle = data.draw(st.one_of(st.binary(max_size=9), st.just(content[start:end] * 2), st.just(b"99999999999999")))
-    refused_or_read(folder / "moved.safetensors", content[:start] + middle + content[end:])
+    check_refused_or_read(folder / "moved.safetensors", content[:start] + middle + content[end:])
 
 
 @settings(max_examples=150)
 @given(content=st.binary(max_size=200), header=st.binary(max_size=40))
 def test_random_bytes_are_refused(folder: Path, content: bytes, header: bytes) -> None:
     path = folder / "random.safetensors"
-    assert refused_or_read(path, content)
-    assert refused_or_read(path, len(header).to_bytes(8, "little") + header + content)
+    assert check_refused_or_read(path, content)
+    assert check_refused_or_read(path, len(header).to_bytes(8, "little") + header + content)

@@ -10,10 +10,9 @@ from typing import Any
 from torch import nn
 
 from secateur.allocation import Allocation, Scored
-from secateur.allocation.fixed import resolve
 from secateur.allocation.scored import check_reachable
 from secateur.errors import BudgetError
-from secateur.names import matching
+from secateur.names import matching, spelled_out
 from secateur.plan import Part
 from secateur.plan.part import overlapping
 from secateur.units import Units, removed_units, select
@@ -152,7 +151,9 @@ def _as_given(
         frozen = [name for name in matching(entry, groups) if name not in scored]
         if frozen and not matching(entry, scored):
             raise BudgetError(f"{entry!r} keeps everything ({groups[frozen[0]].frozen}): leave it out of the budget")
-    found = {name: value * fraction for name, value in resolve(scored, sparsities).items()}
+    found = {
+        name: value * fraction for name, value in (dict.fromkeys(scored, 0.0) | spelled_out(sparsities, scored)).items()
+    }
     for name, value in found.items():
         if round(value * scored[name].n_units) > round(scored[name].most * scored[name].n_units):
             raise BudgetError(f"{name!r} can lose at most {scored[name].most:.6g} of its units; {value:.6g} was asked")

@@ -14,7 +14,7 @@ from secateur.budget import Budget, counts_for
 from secateur.criteria import Criterion, Group
 from secateur.errors import BudgetError, DataError, ModelError, PlanError, UnknownNameError
 from secateur.granularity import Granularity
-from secateur.names import matching
+from secateur.names import matching, spelled_out
 from secateur.plan import Part, Plan
 from secateur.plan.file import same
 from secateur.ranking import count
@@ -191,7 +191,7 @@ class Pruner:
     ) -> dict[str, float]:
         if not 0 <= fraction <= 1:
             raise BudgetError(f"fraction of the budget is between 0 and 1; given: {fraction}")
-        low, high = _bounds(self.minimum, groups), _bounds(self.maximum, groups)
+        low, high = spelled_out(self.minimum, groups), spelled_out(self.maximum, groups)
         scored = {
             name: _scored(name, units, scores.get(name), low.get(name, 0.0) * fraction, high.get(name, 1.0))
             for name, units in groups.items()
@@ -213,16 +213,6 @@ def _picked(pick: Pick, groups: Mapping[str, Units], model: nn.Module) -> list[s
         for name, units in groups.items()
         if any(id(model.get_parameter(axis.parameter)) in held for axis in units.index)
     ]
-
-
-def _bounds(bounds: Mapping[str, float], groups: Mapping[str, Units]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for pattern, value in bounds.items():
-        names = matching(pattern, groups)
-        if not names:
-            raise UnknownNameError("group", pattern, groups)
-        found.update(dict.fromkeys(names, value))
-    return found
 
 
 def _scored(name: str, units: Units, scores: Tensor | None, least: float, most: float) -> Scored:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,12 @@ class Browser:
         until = time.monotonic() + PATIENCE
         while not self.value(condition):
             assert time.monotonic() < until, f"not in {PATIENCE} seconds: {condition}; {self.troubles()}"
-            time.sleep(0.05)
+            self._pause()
+
+    def _pause(self) -> None:
+        """Give the page a moment by its own clock; while it is being replaced by another it has none."""
+        with suppress(AssertionError):
+            self("Runtime.evaluate", expression="new Promise((go) => setTimeout(go, 30))", awaitPromise=True)
 
     def value(self, expression: str) -> Any:
         """What an expression gives in the page."""

@@ -60,6 +60,18 @@ def test_every_plot_is_drawn_and_nothing_is_asked_for(browser: Browser, tmp_path
         fits(browser)
 
 
+def test_a_point_shows_its_values_on_hover(browser: Browser, tmp_path: Path) -> None:
+    opened(browser, tmp_path, demo())
+    browser.value("document.querySelector('.plot').scrollIntoView()")
+    box = browser.value("document.querySelector('.plot .points path').getBoundingClientRect().toJSON()")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for shift in (3, 0):
+        browser("Input.dispatchMouseEvent", type="mouseMoved", x=x + shift, y=y)
+    browser.wait("document.querySelector('.hoverlayer .hovertext') !== null")
+    shown = browser.value("document.querySelector('.hoverlayer .hovertext').textContent")
+    assert re.search(r"50\s%.*\d\s%", shown), shown
+
+
 def test_plots_follow_screen_scheme_and_paper(browser: Browser, tmp_path: Path) -> None:
     opened(browser, tmp_path, demo())
     light = browser.value(TEXT_COLOR)

@@ -32,7 +32,7 @@ def wider() -> nn.Sequential:
     return model
 
 
-def refused(path: Path, training: Training, match: str, **more: Any) -> None:
+def assert_refused(path: Path, training: Training, match: str, **more: Any) -> None:
     """The checkpoint is turned down, and what it was for is as it was before."""
     before = bits(training.model.state_dict())
     hook = None if training.hook is None else bits(training.hook.state_dict())
@@ -60,23 +60,23 @@ def test_the_checkpoint_of_another_model_is_refused(
     Training().run(epochs=1, checkpoint=path, **more)
     other = Training(seed=9)
     other.model = make()
-    refused(path, other, f"does not fit this run .*({what}|the best weights are those of another model)", **more)
+    assert_refused(path, other, f"does not fit this run .*({what}|the best weights are those of another model)", **more)
 
 
 @pytest.mark.parametrize(("then", "now"), [("sgd", "adamw"), ("adamw", "sgd")])
 def test_the_checkpoint_of_another_optimizer_is_refused(path: Path, then: str, now: str) -> None:
     Training(then).run(epochs=1, checkpoint=path)
-    refused(path, Training(now, seed=9), "the optimizer of that run had no .*it was of another kind")
+    assert_refused(path, Training(now, seed=9), "the optimizer of that run had no .*it was of another kind")
 
 
 def test_the_checkpoint_of_other_groups_of_parameters_is_refused(path: Path) -> None:
     Training().run(epochs=1, checkpoint=path)
     other = Training(seed=9)
     other.kind = lambda parameters, rate: torch.optim.SGD([{"params": [one]} for one in parameters], lr=rate)
-    refused(path, other, "does not fit this run")
+    assert_refused(path, other, "does not fit this run")
     frozen = Training(seed=9)
     frozen.model[0].requires_grad_(False)
-    refused(path, frozen, "does not fit this run")
+    assert_refused(path, frozen, "does not fit this run")
 
 
 @pytest.mark.parametrize("then", HOOKS)
@@ -86,7 +86,7 @@ def test_the_checkpoint_of_another_kind_of_hook_is_refused(path: Path, then: str
     if then == now:
         assert Training(hook=now, seed=9).run(epochs=1, checkpoint=path, resume=True).losses
     else:
-        refused(
+        assert_refused(
             path, Training(hook=now, seed=9), "one of the two runs has a hook|the two runs do not hold the same plan"
         )
 
@@ -97,7 +97,7 @@ def test_the_checkpoint_of_another_granularity_is_refused(path: Path) -> None:
     other.hook = GradualPruning(
         other.model, pruner(granularity.filter()), sc.Budget(sparsity=0.5), schedules.cubic(1, 8, 2)
     )
-    refused(path, other, "does not fit this run .PlanError")
+    assert_refused(path, other, "does not fit this run .PlanError")
 
 
 def test_the_checkpoint_of_another_plan_is_refused(path: Path) -> None:
@@ -117,7 +117,7 @@ def test_the_checkpoint_of_another_plan_is_refused(path: Path) -> None:
 @pytest.mark.parametrize(("then", "now"), [("global generator", "own generator"), ("two generators", "own generator")])
 def test_the_checkpoint_of_another_kind_of_loader_is_refused(path: Path, then: str, now: str) -> None:
     Training(loader=then).run(epochs=1, checkpoint=path)
-    refused(path, Training(loader=now, seed=9), "does not fit this run")
+    assert_refused(path, Training(loader=now, seed=9), "does not fit this run")
 
 
 PLACES = ["model", "optimizer", "hook", "held", "random", "history", "best"]

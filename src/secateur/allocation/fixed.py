@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 
 from secateur.allocation.scored import Allocation, Scored, along
-from secateur.errors import BudgetError, UnknownNameError
-from secateur.names import matching
+from secateur.errors import BudgetError
+from secateur.names import spelled_out
 from secateur.recipe import Recipe
 
 
@@ -40,30 +40,8 @@ def fixed(sparsities: Mapping[str, float]) -> Allocation:
     return Recipe("fixed", partial(_allocate, sparsities=dict(sparsities)))
 
 
-def resolve(groups: Mapping[str, Scored], sparsities: Mapping[str, float]) -> dict[str, float]:
-    """A mapping with patterns spelled out for every group.
-
-    Args:
-        groups: The groups.
-        sparsities: By name or pattern; later entries win.
-
-    Returns:
-        A sparsity for each group, 0 where none is named.
-
-    Raises:
-        UnknownNameError: An entry matches no group.
-    """
-    found = dict.fromkeys(groups, 0.0)
-    for entry, value in sparsities.items():
-        names = matching(entry, groups)
-        if not names:
-            raise UnknownNameError("group", entry, groups)
-        found.update(dict.fromkeys(names, value))
-    return found
-
-
 def _allocate(groups: Mapping[str, Scored], sparsity: float, sparsities: Mapping[str, float]) -> dict[str, float]:
-    ratios = resolve(groups, sparsities)
+    ratios = dict.fromkeys(groups, 0.0) | spelled_out(sparsities, groups)
 
     def curve(t: float) -> dict[str, float]:
         return {name: min(1.0, ratio * t / max(1 - t, 1e-300)) for name, ratio in ratios.items()}

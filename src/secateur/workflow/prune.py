@@ -87,7 +87,7 @@ def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progre
     accuracy["pruned_only"] = folder.once("pruned_only", lambda: evaluate(mask(dense, once), task))
     say("recovering")
     model = copy.deepcopy(dense)
-    plan, history = recover(model, task, job, once, folder.state("recovery"), progress=progress)
+    plan, history = recover(model, task, job, once, folder, progress=progress)
     accuracy["fine_tuned"] = folder.once("fine_tuned", lambda: evaluate(model, task))
     plan.save(folder.file("plan.safetensors"))
     save_weights(model, folder.file("weights.safetensors"))
@@ -98,13 +98,17 @@ def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progre
         "metric": task.metric_name,
         "seeds": [job.seed],
         "created": folder.created,
-        "settings": dict(folder.settings),
+        "settings": {name: value for name, value in folder.settings.items() if value not in (None, [])},
         **machine(),
         "accuracy": accuracy,
         "sparsity": plan.sparsity,
         "weights_total": plan.weights,
         "weights_left": plan.nonzeros,
-        "history": {"losses": list(history.losses), "validation": list(history.validation)},
+        "history": {
+            "losses": list(history.losses),
+            "validation": list(history.validation),
+            "sparsity": [folder.known[f"sparsity/{epoch}"] for epoch in range(len(history.losses))],
+        },
         "layers": layer_table(plan),
         "weights": distributions(before, after),
         "sizes": sizes(before, after),
@@ -127,7 +131,7 @@ def first_plan(model: nn.Module, task: Task, job: PruneJob) -> Plan:
 
 
 def recover(
-    model: nn.Module, task: Task, job: PruneJob, once: Plan, checkpoint: Path, *, progress: bool
+    model: nn.Module, task: Task, job: PruneJob, once: Plan, folder: RunFolder, *, progress: bool
 ) -> tuple[Plan, History]:
     """Prune a model along the schedule while it trains at a small rate, or prune it at once and then train it.
 
@@ -136,7 +140,7 @@ def recover(
         task: Data and loss.
         job: How.
         once: The plan for the whole budget at once.
-        checkpoint: Where the state is kept; a run that stopped goes on from there.
+        folder: Where the state is kept; a run that stopped goes on from there.
         progress: Show a bar on a terminal.
 
     Returns:
@@ -162,15 +166,20 @@ def recover(
             plan=once if hook is None else None,
             hook=hook,
             validate=lambda trained: evaluate(trained, task, "validation"),
-            checkpoint=checkpoint,
+            checkpoint=folder.state("recovery"),
             resume=True,
             progress=progress,
+            on_epoch=lambda so_far: _note_sparsity(folder, so_far, once if hook is None else hook.plan),
         )
     if hook is None:
         return once, history
     if hook.plan is None or not hook.settled:
         raise RunError(f"{job.epochs} epochs are too few for the schedule to reach its end: raise --epochs")
     return hook.plan, history
+
+
+def _note_sparsity(folder: RunFolder, history: History, plan: Plan | None) -> None:
+    folder.once(f"sparsity/{len(history.losses) - 1}", lambda: plan.sparsity if plan else 0.0)
 
 
 def schedule_for(job: PruneJob, steps_per_epoch: int) -> Schedule:
