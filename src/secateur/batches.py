@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager, suppress
 from itertools import islice
+from operator import length_hint
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+
+from secateur.errors import DataError
 
 T = TypeVar("T")
 
@@ -31,6 +34,33 @@ def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while group := list(islice(iterator, size)):
         yield group
+
+
+def pair(batch: Any) -> tuple[Any, Any]:
+    """A batch as its two parts.
+
+    Args:
+        batch: Inputs and targets.
+
+    Returns:
+        Inputs, targets.
+
+    Raises:
+        DataError: It is no pair.
+
+    Example:
+        >>> pair([torch.zeros(2), None])
+        (tensor([0., 0.]), None)
+    """
+    if not isinstance(batch, Tensor | Mapping | str):  # which would come apart into samples, keys, letters
+        with suppress(TypeError, ValueError):
+            inputs, targets = batch
+            return inputs, targets
+    length = f" of length {length_hint(batch)}" if isinstance(batch, Sized) else ""
+    raise DataError(
+        f"a batch is a {type(batch).__name__}{length}; expected a pair (inputs, targets). Wrap the data so that it"
+        " yields pairs"
+    )
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -11,6 +11,24 @@ from rich.table import Table
 from rich.text import Text
 
 
+def harmless(text: str, style: str = "") -> Text:
+    r"""Text for a terminal in which neither markup nor control characters do anything.
+
+    Args:
+        text: Any text, also from a file that somebody else wrote.
+        style: A style of rich.
+
+    Returns:
+        The text, each control character replaced by a sign for it.
+
+    Example:
+        >>> harmless("conv[1]\x1b[31m").plain
+        'conv[1]␛[31m'
+    """
+    shown = (chr(0x2400 + ord(sign)) if ord(sign) < 0x20 and sign != "\n" else sign for sign in text)
+    return Text("".join("\ufffd" if 0x7F <= ord(sign) < 0xA0 else sign for sign in shown), style=style)
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> Table:
     """A rich table; columns whose name ends in ``>`` are right-aligned.
 
@@ -23,16 +41,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
         The table, for a console or for `as_text`.
     """
     drawn = Table(
-        title=Text(title, style="table.title") if title else None,
+        title=harmless(title, "table.title") if title else None,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
     for column in columns:
         numeric = column.endswith(">")
-        drawn.add_column(Text(column.rstrip(">")), justify="right" if numeric else "left")
+        drawn.add_column(harmless(column.rstrip(">")), justify="right" if numeric else "left")
     for row in rows:
-        drawn.add_row(*map(Text, row))  # not str, in which [brackets] are markup
+        drawn.add_row(*map(harmless, row))  # not str, in which [brackets] are markup
     return drawn
 
 

@@ -118,6 +118,7 @@ def test_prune_understands_its_options(options: list[str]) -> None:
         (["--sparsity", "0.5", "--exclude", "fc9"], "no group is named 'fc9'"),
         (["--sparsity", "0.5", "--nonzeros", "5"], "exactly one measure"),
         (["--schedule", "iterative:0.5,0.2"], "rising sparsities"),
+        (["--schedule", "iterative:0.2,0.5", "--sparsity", "0.9"], "leave the budget out"),
         (["--schedule", "sometimes", "--sparsity", "0.5"], "no schedule is named"),
         (["--granularity", "2:4", "--sparsity", "0.9"], "pattern"),
     ],

@@ -62,3 +62,12 @@ def test_names_are_no_markup() -> None:
 def test_bad_input_is_named() -> None:
     with pytest.raises(RunError, match="'curves'"):
         printed({"kind": "demo", "task": "digits", "curves": []})
+
+
+def test_names_cannot_steer_the_terminal() -> None:
+    results = demo()
+    results["layers"]["rows"][0][0] = "a\x1b[31mred\x1b]0;title\x07[bold]x[/bold]\x9b1m"
+    results["granularities"][0]["name"] = "\x1b[2Jgone"
+    text = printed(results, width=200)
+    assert not {sign for sign in text if ord(sign) < 0x20 or 0x7F <= ord(sign) < 0xA0} - {"\n"}
+    assert "a␛[31mred␛]0;title␇[bold]x[/bold]\ufffd1m" in text

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from secateur.errors import SecateurError
+from secateur.text import harmless
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
@@ -89,15 +90,11 @@ def reported(as_json: bool) -> Iterator[None]:
     except SecateurError as error:
         if as_json:
             sys.stdout.write(json.dumps({"error": {"kind": type(error).__name__, "message": str(error)}}) + "\n")
-        errors.print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False, soft_wrap=True)
+        errors.print("[bold red]error:[/]", harmless(str(error)), highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_ERROR) from error
     except KeyboardInterrupt as stop:
         errors.print("\nstopped; repeat the command with --resume to go on where it was", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from stop
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 @app.callback(invoke_without_command=True)

@@ -112,7 +112,11 @@ def _budget(settings: Mapping[str, Any], levels: tuple[float, ...]) -> Budget | 
     given = {name: settings[name] for name in ("sparsity", "weights_removed", "nonzeros") if settings[name] is not None}
     if settings["per_group"]:
         given["per_group"] = pairs("--per-group", settings["per_group"])
-    if levels and not given:
+    if levels and given and given != {"sparsity": levels[-1]}:
+        raise SecateurError(
+            f"an iterative schedule names the sparsities itself, {levels[-1]:g} at the end; leave the budget out"
+        )
+    if levels:
         given["sparsity"] = levels[-1]
     return Budget(**given) if given else None
 

@@ -17,6 +17,8 @@ LAYERS_TOGETHER = 12
 
 ROWS_IN_WORDS = 12
 
+LONGER = "The iterative network goes on from each sparsity to the next, so at the last one it has been trained longest."
+
 
 class Sign(NamedTuple):
     """An entry of a legend."""
@@ -145,7 +147,7 @@ def _curves(results: Mapping[str, Any]) -> Section | None:
         plots,
         table,
         (*(_method(curve.key, curve.label) for curve in curves(results)), *_dense_sign(results)),
-        _over(results, "Bands"),
+        " ".join(filter(None, (_over(results, "Bands"), LONGER if "iterative" in results["curves"] else ""))),
     )
 
 

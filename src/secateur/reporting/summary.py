@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from secateur.reporting import grids
 from secateur.reporting.checks import check
 from secateur.reporting.grids import Table
 from secateur.reporting.headlines import averaged, headline, lede, removed_by_granularities, shown, text
 from secateur.reporting.values import dense, metric, scale
-from secateur.text import table
+from secateur.text import harmless, table
 
 
 def print_summary(results: Mapping[str, Any], console: Console) -> None:
@@ -42,9 +41,9 @@ def print_summary(results: Mapping[str, Any], console: Console) -> None:
           pruning + fine-tuning    96.5 %     −0.5 points
     """
     check(results)
-    console.print(Text(headline(results), style="bold"))
+    console.print(harmless(headline(results), "bold"))
     if words := lede(results):
-        console.print(Text(words))
+        console.print(harmless(words))
     for title, found in _tables(results):
         if found.rows:
             console.print()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from secateur.batches import call, device_of, mode, samples_in, to_device
+from secateur.batches import call, device_of, mode, pair, samples_in, to_device
 from secateur.errors import DataError, UnknownNameError
 from secateur.statistics.gradient import MeanGradient
 from secateur.statistics.input_norm import InputNorm
@@ -95,9 +95,7 @@ def _pass(model: nn.Module, batches: Iterable[Any], collectors: Iterable[Collect
     total = 0
     device = device_of(model)
     for batch in batches:
-        if not isinstance(batch, list | tuple) or len(batch) != 2:
-            raise DataError(f"batches are pairs of inputs and targets; given: a {type(batch).__name__}")
-        inputs, targets = to_device(batch, device)
+        inputs, targets = (to_device(part, device) for part in pair(batch))
         with torch.set_grad_enabled(loss is not None):
             outputs = call(model, inputs)
             value = loss(outputs, targets) if loss is not None else None

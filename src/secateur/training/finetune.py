@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sized
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from operator import length_hint
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from secateur.batches import call, device_of, grouped, mode, to_device
+from secateur.batches import call, device_of, grouped, mode, pair, to_device
 from secateur.errors import DataError, ModelError, RunError
 from secateur.plan import Plan
 from secateur.training.checkpoint import Best, History, Run, copied, load_run, save_run
@@ -181,7 +181,7 @@ class _Step:
 
     def __call__(self, group: list[Any], where: str) -> float:
         self.run.optimizer.zero_grad(set_to_none=True)
-        losses = [self._backward(*_pair(batch), 1 / len(group)) for batch in group]
+        losses = [self._backward(*pair(batch), 1 / len(group)) for batch in group]
         mean = sum(losses) / len(losses)
         if not math.isfinite(mean):
             raise RunError(
@@ -203,18 +203,6 @@ class _Step:
         total = data_loss if self.regularizer is None else data_loss + self.regularizer(model)
         (total * share).backward()
         return total.item()
-
-
-def _pair(batch: Any) -> tuple[Any, Any]:
-    if not isinstance(batch, Tensor | Mapping):  # which would come apart into samples, or keys
-        with suppress(TypeError, ValueError):
-            inputs, targets = batch
-            return inputs, targets
-    length = f" of length {length_hint(batch)}" if isinstance(batch, Sized) else ""
-    raise DataError(
-        f"a batch is a {type(batch).__name__}{length}; expected a pair (inputs, targets). Wrap the data so that it"
-        " yields pairs"
-    )
 
 
 def _epoch(step: _Step, groups: Iterable[list[Any]], where: str, advance: Callable[[str], None]) -> float:
