@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 
 import secateur as sc
 from secateur import schedules
-from secateur.training import GradualPruning, History, KeepZeros, TrainingHook, finetune, sgd
+from secateur.training import GradualPruning, History, KeepZeros, TrainingHook, finetune, rates, sgd
 from tests.small import data, network, pruner, taylor
 
 LOSS = nn.functional.cross_entropy
@@ -156,7 +156,7 @@ class Training:
             torch.rand(1)  # draws from the global generator, too
             return -float(LOSS(model(data(seed=2)[0]), data(seed=2)[1]))
 
-        given = {"hook": self.hook, "validate": validate, "optimizer": self._built, "anneal": True} | more
+        given = {"hook": self.hook, "validate": validate, "optimizer": self._built, "rate": rates.cosine(EPOCHS)} | more
         return finetune(self.model, self.loader, loss, learning_rate=0.5, epochs=epochs, **given)
 
     def bits(self) -> Any:

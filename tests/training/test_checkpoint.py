@@ -124,17 +124,17 @@ def test_a_finished_run_gives_its_best_weights_again_and_trains_nothing(path: Pa
 
 def test_a_run_can_be_made_longer(path: Path) -> None:
     whole = Training()
-    history = whole.run(anneal=False)
-    Training().run(anneal=False, epochs=2, checkpoint=path)
+    history = whole.run(rate=None)
+    Training().run(rate=None, epochs=2, checkpoint=path)
     longer = Training(seed=9)
-    assert longer.run(anneal=False, checkpoint=path, resume=True) == history
+    assert longer.run(rate=None, checkpoint=path, resume=True) == history
     assert longer.bits() == whole.bits()
 
 
 def test_the_rate_of_the_new_call_holds(path: Path) -> None:
-    Training().run(anneal=False, epochs=1, checkpoint=path)
+    Training().run(rate=None, epochs=1, checkpoint=path)
     again = Training(seed=9)
-    again.run(anneal=False, epochs=2, divide_by=1000, checkpoint=path, resume=True)
+    again.run(rate=None, epochs=2, divide_by=1000, checkpoint=path, resume=True)
     assert [group["lr"] for group in again.optimizers[-1].param_groups] == [0.5 / 1000]
 
 

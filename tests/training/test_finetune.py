@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 import secateur as sc
 from secateur import schedules
-from secateur.training import GradualPruning, History, KeepZeros, finetune, l2, sgd
+from secateur.training import GradualPruning, History, KeepZeros, finetune, l2, rates, sgd
 from tests.runs import LOSS, OPTIMIZERS, Line, Settles, batches, descend, downhill, sloping, with_dropout
 from tests.small import data, network, pruner, zeros_kept
 
@@ -48,7 +48,7 @@ def test_the_rate_of_every_group_follows_half_a_cosine() -> None:
 
     descend(
         model,
-        anneal=True,
+        rate=rates.cosine(4),
         epochs=4,
         optimizer=two_rates,
         on_epoch=lambda _: weights.append([parameter.item() for parameter in model.parameters()]),
@@ -184,7 +184,7 @@ def test_the_best_epoch_at_the_final_sparsity_wins(results: list[float], after: 
         seen.append(len(history.losses))
 
     history = descend(
-        model, epochs=4, hook=Settles(after), validate=lambda _: next(given), on_epoch=on_epoch, anneal=True
+        model, epochs=4, hook=Settles(after), validate=lambda _: next(given), on_epoch=on_epoch, rate=rates.cosine(4)
     )
     assert history.best_epoch == best
     assert repr(history.validation) == repr(tuple(results))

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+    default_collate,
+    default_convert,
+)
 
-from secateur.batches import call, device_of, mode, samples_in, to_device
+from secateur.batches import call, device_of, mode, pair, samples_in, to_device
 from secateur.errors import DataError
 from secateur.training import History, finetune
 from secateur.training.finetune import OptimizerFactory, sgd
+from secateur.training.rates import Rate, constant, cosine
 
 Split = Literal["train", "validation", "test"]
+Augment: TypeAlias = Callable[[Any, torch.Generator], Any]
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,10 @@ class Task:
         metric_name: For people.
         batch_size: Samples in a batch.
         epochs: Epochs that train the dense model.
-        learning_rate: The rate at the start of training.
+        learning_rate: The largest rate of training.
         optimizer: Of (parameters, learning rate).
+        warm_up: Epochs in which dense training raises its rate, before it lowers it along a cosine.
+        augment: Of (inputs, generator): changed inputs of a batch to train on, drawn from the generator.
 
     Example:
         >>> x, y = torch.arange(8.0).reshape(8, 1), torch.arange(8.0).reshape(8, 1)
@@ -72,6 +86,8 @@ class Task:
     epochs: int = 10
     learning_rate: float = 0.1
     optimizer: OptimizerFactory = field(default=sgd)
+    warm_up: float = 0
+    augment: Augment | None = None
 
 
 def loader(task: Task, split: Split = "train", *, seed: int | None = None) -> DataLoader[Any]:
@@ -80,7 +96,8 @@ def loader(task: Task, split: Split = "train", *, seed: int | None = None) -> Da
     Args:
         task: The task.
         split: Which data.
-        seed: Shuffle, in an order that this seed fixes; None: in the data's own order.
+        seed: Shuffle, in an order that this seed fixes, and augment, if these are data to train on; None: the data as
+            they are, in their own order.
 
     Returns:
         A loader with a generator of its own, so that other random draws do not move it.
@@ -98,11 +115,23 @@ def loader(task: Task, split: Split = "train", *, seed: int | None = None) -> Da
     if len(data) == 0:
         raise DataError(f"the {split} data of task {task.name!r} is empty; expected at least one sample")
     generator = None if seed is None else torch.Generator().manual_seed(seed)
+    augment = task.augment if split == "train" and generator is not None else None
     if not isinstance(data, TensorDataset):
-        return DataLoader(data, task.batch_size, shuffle=seed is not None, generator=generator)
+        collate = partial(_collated, default_collate, augment, generator)
+        return DataLoader(data, task.batch_size, shuffle=seed is not None, generator=generator, collate_fn=collate)
     # Tensors are indexed a batch at a time: collating samples one by one takes longer than a small network.
     order: Any = SequentialSampler(data) if seed is None else RandomSampler(data, generator=generator)
-    return DataLoader(data, batch_size=None, sampler=BatchSampler(order, task.batch_size, drop_last=False))
+    sampler = BatchSampler(order, task.batch_size, drop_last=False)
+    collate = partial(_collated, default_convert, augment, generator)
+    return DataLoader(data, batch_size=None, sampler=sampler, collate_fn=collate)
+
+
+def _collated(collate: Callable[[Any], Any], augment: Augment | None, generator: Any, samples: Any) -> Any:
+    batch = collate(samples)
+    if augment is None:
+        return batch
+    inputs, targets = pair(batch)
+    return augment(inputs, generator), targets
 
 
 def evaluate(model: nn.Module, task: Task, split: Split = "test") -> float:
@@ -138,6 +167,7 @@ def train(
     checkpoint: Path | str | None = None,
     resume: bool = False,
     progress: bool = True,
+    **more: Any,
 ) -> tuple[nn.Module, History]:
     """Train the dense model of a task, its rate annealed along a cosine; the best epoch by validation is kept.
 
@@ -151,6 +181,7 @@ def train(
         checkpoint: A file to keep the state of the run in.
         resume: Go on from there if the file exists.
         progress: Show a bar on a terminal.
+        **more: Other arguments of `finetune`: `autocast`, `accumulate`, `regularizer`, `optimizer`, ...
 
     Returns:
         The model and what happened.
@@ -162,14 +193,31 @@ def train(
             model,
             loader(task, seed=seed),
             task.loss,
-            learning_rate=task.learning_rate,
-            divide_by=1,
-            anneal=True,
-            epochs=task.epochs if epochs is None else epochs,
-            optimizer=task.optimizer,
-            validate=lambda trained: evaluate(trained, task, "validation"),
-            checkpoint=checkpoint,
-            resume=resume,
-            progress=progress,
+            **{
+                "learning_rate": task.learning_rate,
+                "divide_by": 1,
+                "rate": dense_rate(task, epochs),
+                "epochs": task.epochs if epochs is None else epochs,
+                "optimizer": task.optimizer,
+                "validate": lambda trained: evaluate(trained, task, "validation"),
+                "checkpoint": checkpoint,
+                "resume": resume,
+                "progress": progress,
+                **more,
+            },
         )
     return model, history
+
+
+def dense_rate(task: Task, epochs: int | None = None) -> Rate:
+    """How the rate moves while the dense model of a task is trained: a rise over the task's warm-up, then a cosine.
+
+    Args:
+        task: The task.
+        epochs: Instead of the task's own number.
+
+    Returns:
+        The factor on the task's learning rate, as a function of the epochs done.
+    """
+    count = task.epochs if epochs is None else epochs
+    return cosine(count, warm_up=task.warm_up if task.warm_up < count else 0) if count else constant()

@@ -1,6 +1,7 @@
 """Training with pruning in it: fine-tuning that can be stopped, regularizers, saved state."""
 
 from secateur.state import load_state, save_state
+from secateur.training import rates
 from secateur.training.checkpoint import History
 from secateur.training.finetune import finetune, sgd
 from secateur.training.gradual import GradualPruning
@@ -18,6 +19,7 @@ __all__ = [
     "l1",
     "l2",
     "load_state",
+    "rates",
     "save_state",
     "sgd",
 ]

@@ -21,6 +21,7 @@ from secateur.training.checkpoint import Best, History, Run, copied, load_run, s
 from secateur.training.display import progress_bar
 from secateur.training.hook import TrainingHook
 from secateur.training.keep_zeros import KeepZeros
+from secateur.training.rates import Rate, constant
 from secateur.training.regularizers import Regularizer
 
 Batches: TypeAlias = Iterable[Any]
@@ -54,7 +55,7 @@ def finetune(
     learning_rate: float,
     epochs: int,
     divide_by: float = 10,
-    anneal: bool = False,
+    rate: Rate | None = None,
     optimizer: OptimizerFactory = sgd,
     plan: Plan | None = None,
     hook: TrainingHook | None = None,
@@ -73,9 +74,8 @@ def finetune(
 
     .. math:: \frac{1}{k} \sum_{i=1}^{k} \mathrm{loss}(\mathrm{model}(x_i), y_i) + R(\mathrm{model})
 
-    over k = `accumulate` batches, at the rate `learning_rate` / `divide_by`; with `anneal` that
-    rate is multiplied by (1 + cos(pi e / epochs)) / 2 in epoch e = 0, 1, .... With `divide_by=1`
-    this is plain training.
+    over k = `accumulate` batches, at the rate `learning_rate` / `divide_by`, times `rate` of the epochs done. With
+    `divide_by=1` this is plain training.
 
     With `validate`, the weights of the best epoch are put back at the end. Only epochs at whose
     end the hook is `settled` compete, because an earlier one has more weights left.
@@ -95,7 +95,8 @@ def finetune(
         learning_rate: The rate the dense model was trained with.
         epochs: How often to go through `batches`.
         divide_by: Han et al. fine-tune LeNets at 1/10 and AlexNet at 1/100 of the original rate.
-        anneal: Lower the rate along half a cosine over the run.
+        rate: Factor on the learning rate, such as ``rates.cosine(epochs)``; None: constant. It moves with every step,
+            and with every epoch only where `batches` has no length.
         optimizer: Of (parameters, learning rate), such as `sgd` or ``torch.optim.AdamW``.
         plan: Applied to the model before the first step, and its zeros kept.
         hook: Prunes along the way and keeps zeros zero; see `TrainingHook`.
@@ -148,18 +149,16 @@ def finetune(
             raise RunError("plan and hook were both given; expected one: a plan to hold, or a hook that makes plans")
         hook = KeepZeros(model, plan)
     run = Run(model, _built(optimizer, model, learning_rate / divide_by), hook, batches)
-    rates = [group["lr"] for group in run.optimizer.param_groups]
+    moving = _MovingRate(run.optimizer, rate or constant(), math.ceil(length_hint(batches) / accumulate))
     best = load_run(checkpoint, run) if checkpoint is not None and resume else Best()
-    step = _Step(run, loss, regularizer, autocast)
+    step = _Step(run, moving, loss, regularizer, autocast)
     if checkpoint is not None and not best.history.losses:
         save_run(checkpoint, run, best)
-    first, steps = len(best.history.losses), math.ceil(length_hint(batches) / accumulate)
-    shown = progress_bar(steps * epochs or None, steps * first, show=progress)
+    first = len(best.history.losses)
+    shown = progress_bar(moving.steps * epochs or None, moving.steps * first, show=progress)
     with mode(model, training=True), shown as advance:
         for epoch in range(first, epochs):
-            _set_rates(run.optimizer, rates, epoch / epochs if anneal else 0.0)
-            where = f"epoch {epoch + 1} of {epochs}"
-            mean_loss = _epoch(step, grouped(batches, accumulate), where, advance)
+            mean_loss = _epoch(step, grouped(batches, accumulate), _Epoch(epoch, epochs), advance)
             best = _judged(best, run, mean_loss, validate)
             if on_epoch is not None:
                 on_epoch(best.history)
@@ -171,10 +170,35 @@ def finetune(
 
 
 @dataclass(frozen=True)
+class _Epoch:
+    """An epoch, counted from 0, of so many."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"epoch {self.number + 1} of {self.count}"
+
+
+class _MovingRate:
+    """Sets the rate of every group of an optimizer to its own first rate times a factor."""
+
+    def __init__(self, optimizer: Optimizer, rate: Rate, steps: int) -> None:
+        self.optimizer, self.rate, self.steps = optimizer, rate, steps
+        self.full = [group["lr"] for group in optimizer.param_groups]
+
+    def __call__(self, epoch: int, step: int) -> None:
+        factor = self.rate(epoch + (step / self.steps if self.steps else 0))
+        for group, full in zip(self.optimizer.param_groups, self.full, strict=True):
+            group["lr"] = full * factor
+
+
+@dataclass(frozen=True)
 class _Step:
     """One step of the optimizer, on the mean over a few batches."""
 
     run: Run
+    move_rate: _MovingRate
     loss: Loss
     regularizer: Regularizer | None
     autocast: torch.dtype | None
@@ -205,15 +229,16 @@ class _Step:
         return total.item()
 
 
-def _epoch(step: _Step, groups: Iterable[list[Any]], where: str, advance: Callable[[str], None]) -> float:
+def _epoch(step: _Step, groups: Iterable[list[Any]], epoch: _Epoch, advance: Callable[[str], None]) -> float:
     step.run.model.train()
     losses = []
-    for number, group in enumerate(groups, start=1):
-        losses.append(step(group, f"{where}, step {number}"))
-        advance(f"{where}  loss {losses[-1]:.4g}")
+    for number, group in enumerate(groups):
+        step.move_rate(epoch.number, number)
+        losses.append(step(group, f"{epoch}, step {number + 1}"))
+        advance(f"{epoch}  loss {losses[-1]:.4g}")
     if not losses:
         raise DataError(
-            f"there were no batches in {where}; expected (inputs, targets) pairs anew in every"
+            f"there were no batches in {epoch}; expected (inputs, targets) pairs anew in every"
             " epoch. Pass a DataLoader or a list, not a generator, which can be used only once"
         )
     return math.fsum(losses) / len(losses)
@@ -232,11 +257,6 @@ def _judged(best: Best, run: Run, mean_loss: float, validate: Callable[[nn.Modul
     if not wins:
         return replace(best, history=history)
     return Best(replace(history, best_epoch=len(history.validation) - 1), copied(run.model))
-
-
-def _set_rates(optimizer: Optimizer, rates: list[float], part_done: float) -> None:
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate * (1 + math.cos(math.pi * part_done)) / 2
 
 
 def _precision(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
