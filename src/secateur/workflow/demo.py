@@ -21,8 +21,9 @@ from secateur.pruner import Pruner
 from secateur.state import load_state, save_state
 from secateur.tasks import Task, evaluate, loader, train
 from secateur.training import finetune
+from secateur.weights import save_weights
 from secateur.workflow.measure import distributions, layer_table, machine, mean_and_spread, sizes, weights_of
-from secateur.workflow.prune import Say, save_weights
+from secateur.workflow.prune import Say
 from secateur.workflow.run_folder import RunFolder
 
 LEVELS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)

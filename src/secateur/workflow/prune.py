@@ -6,23 +6,21 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save as tensor_bytes
-from torch import Tensor, nn
+from torch import nn
 
 from secateur import schedules
 from secateur.budget import Budget
 from secateur.errors import RunError
-from secateur.files import atomic_write
 from secateur.masking import mask
 from secateur.plan import Plan
 from secateur.pruner import Pruner
 from secateur.schedules import Schedule
 from secateur.tasks import Task, evaluate, loader, train
 from secateur.training import GradualPruning, History, finetune
+from secateur.weights import save_weights
 from secateur.workflow.measure import distributions, layer_table, machine, sizes, weights_of
 from secateur.workflow.run_folder import RunFolder
 
@@ -203,14 +201,3 @@ def schedule_for(job: PruneJob, steps_per_epoch: int) -> Schedule:
     end = max(1, job.epochs * steps_per_epoch * 2 // 3)
     shape = {"linear": schedules.linear, "cubic": schedules.cubic}[job.schedule]
     return shape(0, end, max(1, steps_per_epoch // 4))
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """A model's `state_dict` as a plain safetensors file, written atomically.
-
-    Args:
-        model: The model.
-        path: Where.
-    """
-    tensors: dict[str, Tensor] = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-    atomic_write(path, tensor_bytes(tensors))
