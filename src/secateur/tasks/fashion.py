@@ -6,7 +6,7 @@ import gzip
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +110,7 @@ def flipped_and_shifted(images: Tensor, generator: torch.Generator, *, most: int
 
 NETWORKS: Mapping[str, Recipe] = {
     "lenet-300-100": Recipe(networks.lenet_300_100, 30, 0.1, channels_last=False),
-    "lenet-5": Recipe(networks.lenet_5, 20, 0.05),
+    "lenet-5": Recipe(partial(networks.lenet_5, dropout=0.3), 20, 0.05),
     "vgg-small": Recipe(networks.vgg_small, 16, 0.1, augment=flipped_and_shifted),
     "resnet-20": Recipe(networks.resnet_20, 16, 0.2, augment=flipped_and_shifted),
     "resnet-20-bottleneck": Recipe(networks.resnet_20_bottleneck, 16, 0.2, augment=flipped_and_shifted),
