@@ -10,6 +10,8 @@ from pathlib import Path
 
 from secateur.errors import RunError
 
+LEFTOVER = ".secateur-*.tmp"
+
 
 def atomic_write(path: Path, content: bytes) -> None:
     """Write a whole file, or leave what was there before.
@@ -17,7 +19,7 @@ def atomic_write(path: Path, content: bytes) -> None:
     The bytes go to a temporary file in the same folder, are flushed to the disk, and the temporary
     file is then renamed over `path`; last, the folder itself is flushed. Whatever happens on the
     way (a full disk, ``kill -9``, a power cut), `path` holds its old content or the new one. Only
-    a process that was killed leaves its temporary file, ``.secateur-*.tmp``; it can be deleted.
+    a process that was killed leaves its temporary file, ``.secateur-*.tmp``; see `remove_leftovers`.
 
     Args:
         path: The file; a symbolic link is followed, and the file it points at is replaced.
@@ -34,7 +36,7 @@ def atomic_write(path: Path, content: bytes) -> None:
         (b'new', 1)
     """
     target = Path(os.path.realpath(path))
-    temporary = target.parent / f".secateur-{secrets.token_hex(8)}.tmp"
+    temporary = target.parent / LEFTOVER.replace("*", secrets.token_hex(8))
     try:
         _write_through(temporary, content)
         Path(temporary).replace(target)
@@ -49,6 +51,16 @@ def atomic_write(path: Path, content: bytes) -> None:
                 " name is whole, old or new. Free some space or give another path"
             ) from error
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that killed processes left in a folder which no other process writes to.
+
+    Args:
+        folder: The folder; if there is none, nothing is done.
+    """
+    for path in folder.glob(LEFTOVER):
+        path.unlink(missing_ok=True)
 
 
 def _write_through(path: Path, content: bytes) -> None:

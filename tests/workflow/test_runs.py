@@ -9,7 +9,18 @@ from safetensors.torch import load_file
 import secateur as sc
 from secateur import allocation, criteria, granularity
 from secateur.tasks import evaluate
-from secateur.workflow import Demo, PruneJob, demo, open_run, prune, prune_task, read_results, read_run, run_demo
+from secateur.workflow import (
+    Demo,
+    PruneJob,
+    Recovery,
+    demo,
+    open_run,
+    prune,
+    prune_task,
+    read_results,
+    read_run,
+    run_demo,
+)
 from tests.tiny import tiny
 
 
@@ -19,7 +30,7 @@ def silent(_: str) -> None:
 
 def job(**more: Any) -> PruneJob:
     pruner = sc.Pruner(criteria.magnitude(), granularity.weight(), allocation.global_())
-    return PruneJob(pruner, sc.Budget(sparsity=0.8), epochs=2, **more)
+    return PruneJob(pruner, sc.Budget(sparsity=0.8), Recovery(**{"epochs": 2, **more}))
 
 
 def run(path: Path, asked: PruneJob, *, resume: bool = False) -> dict[str, Any]:
@@ -66,7 +77,7 @@ def test_a_run_that_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_too_few_epochs_for_a_schedule_are_said(tmp_path: Path) -> None:
     with pytest.raises(sc.RunError, match="too few for the schedule"):
-        run(tmp_path / "run", PruneJob(job().pruner, job().budget, schedule="cubic", epochs=0))
+        run(tmp_path / "run", job(schedule="cubic", epochs=0))
 
 
 def small_demo() -> Demo:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -52,6 +52,45 @@ Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", sh
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that stopped.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON, for machines; nothing else on stdout.")]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+
+
+Network = Annotated[
+    str | None,
+    typer.Option("--network", help="One of the task's networks, e.g. resnet-20 of fashion.", show_default="its first"),
+]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the task's data.", show_default="cache")]
+DivideBy = Annotated[float, typer.Option(help="Recover at the task's learning rate divided by this.")]
+Rewind = Annotated[
+    str | None,
+    typer.Option(
+        help="rate: train with the learning rates of the last epochs of dense training instead; weights: and from the "
+        "weights of that time.",
+        show_default="no",
+    ),
+]
+Distill = Annotated[float, typer.Option(min=0, max=1, help="Weight of the dense network's outputs in the loss.")]
+Temperature = Annotated[float, typer.Option(help="Of distillation.")]
+Autocast = Annotated[bool, typer.Option("--autocast", help="Train in mixed precision, bfloat16.")]
+Accumulate = Annotated[int, typer.Option(min=1, help="Batches for a step of the optimizer.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+NOT_SETTINGS = frozenset({"out", "resume", "as_json", "show"})
+
+
+def settings_of(given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a command that say what is done, as plain JSON.
+
+    Args:
+        given: All its arguments by name.
+
+    Returns:
+        Those that another run of the same would have to have.
+    """
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in given.items()
+        if name not in NOT_SETTINGS
+    }
 
 
 def default_folder(kind: str, *, resume: bool) -> Path:
@@ -156,6 +195,11 @@ Examples:
 )
 def prune(
     task: Annotated[str, typer.Option(help="A task, or MODULE:ATTRIBUTE of your own.")] = "digits",
+    network: Network = None,
+    data_dir: DataDir = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Dense weights, safetensors, instead of dense training.", show_default="none")
+    ] = None,
     granularity: Annotated[
         str, typer.Option("--granularity", "-g", help="What leaves together.", autocompletion=complete("granularity"))
     ] = "weight",
@@ -173,28 +217,67 @@ def prune(
         str, typer.Option(help="one_shot, linear, cubic, or iterative:S1,S2,... with the sparsity of each round.")
     ] = "one_shot",
     epochs: Annotated[int, typer.Option(min=0, help="Epochs of recovery (of each round, if iterative).")] = 5,
-    divide_by: Annotated[float, typer.Option(help="Recover at the task's learning rate divided by this.")] = 10,
+    divide_by: DivideBy = 10,
+    rewind: Rewind = None,
+    distill: Distill = 0.0,
+    temperature: Temperature = 4.0,
     normalize: Annotated[
         str | None, typer.Option(help="Divide scores by their group's mean, max, sum, std, norm.")
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Group that keeps everything, by name or pattern.")] = None,
     minimum: Annotated[list[str] | None, typer.Option(help="Lowest sparsity of a group, NAME=FRACTION.")] = None,
     maximum: Annotated[list[str] | None, typer.Option(help="Highest sparsity of a group, NAME=FRACTION.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     dense_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of dense training.")] = None,
+    regularize: Annotated[
+        str | None, typer.Option(help="Penalty in dense training instead of weight decay: l1:STRENGTH or l2:STRENGTH.")
+    ] = None,
+    autocast: Autocast = False,
+    accumulate: Accumulate = 1,
+    device: Device = "auto",
+    seed: Seed = 0,
     out: Out = None,
     resume: Resume = False,
     as_json: Json = False,
     show: Open = False,
 ) -> None:
-    """Train a task's network, prune it, recover it; leave plan, weights, table and page in a folder."""
+    """Train a task's network, prune it, recover it; leave plan, weights, table and page in a folder.
+
+    Under `torchrun --nproc-per-node N -m secateur prune ...` N processes share every batch.
+    """
+    settings = settings_of(locals())
     from secateur.cli.run import prune as prune_run
 
-    settings = {
-        name: value for name, value in locals().items() if name not in {"out", "resume", "as_json", "show", "prune_run"}
-    }
     with reported(as_json):
         prune_run(out or default_folder("prune", resume=resume), settings, resume=resume, as_json=as_json, show=show)
+
+
+@app.command(epilog="Example: secateur finetune runs/prune --epochs 10 --distill 0.9")
+def finetune(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run of prune or finetune.")],
+    task: Annotated[str | None, typer.Option(help="Its task.", show_default="that of the run")] = None,
+    network: Network = None,
+    data_dir: DataDir = None,
+    epochs: Annotated[int, typer.Option(min=0, help="Epochs of training.")] = 5,
+    divide_by: DivideBy = 10,
+    rewind: Rewind = None,
+    distill: Distill = 0.0,
+    temperature: Temperature = 4.0,
+    autocast: Autocast = False,
+    accumulate: Accumulate = 1,
+    device: Device = "auto",
+    seed: Seed = 0,
+    out: Out = None,
+    resume: Resume = False,
+    as_json: Json = False,
+    show: Open = False,
+) -> None:
+    """Train the pruned network of a finished run on, its zeros held; leave the same files in a new folder."""
+    settings = settings_of(locals())
+    from secateur.cli.run import finetune as finetune_run
+
+    with reported(as_json):
+        folder = out or default_folder("finetune", resume=resume)
+        finetune_run(folder, settings, resume=resume, as_json=as_json, show=show)
 
 
 @app.command(epilog="Example: secateur report runs/demo --open")

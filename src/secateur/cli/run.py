@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed as dist
 from rich.console import Console
 
-from secateur import schedules
+from secateur import ranks, schedules
 from secateur.budget import Budget
 from secateur.cli.names import RETURNS, factories, pairs, resolve, summary, usage
 from secateur.criteria import normalized
@@ -22,7 +26,22 @@ from secateur.reporting import print_summary, write_page
 from secateur.tasks import Task, load_task
 from secateur.tasks.load import BUILT_IN
 from secateur.text import table
-from secateur.workflow import Demo, PruneJob, RunFolder, open_run, prune_task, read_results, run_demo
+from secateur.training import Regularizer, l1, l2
+from secateur.workflow import (
+    Demo,
+    Dense,
+    FinetuneJob,
+    Numerics,
+    PruneJob,
+    Recovery,
+    RunFolder,
+    finetune_task,
+    open_run,
+    prune_task,
+    read_results,
+    read_run,
+    run_demo,
+)
 
 SCHEDULES = ("one_shot", "linear", "cubic", "iterative")
 
@@ -37,7 +56,7 @@ def demonstrate(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json
         as_json: For machines.
         show: Open the page.
     """
-    task = load_task(settings["task"])
+    task = _task(settings)
     asked = Demo(task, seeds=tuple(range(settings["seeds"])), epochs=settings["epochs"])
     folder = open_run(out, {"command": "demo", **settings}, resume=resume)
     results = _results(folder, lambda: run_demo(asked, folder, say=_say, progress=not as_json))
@@ -54,11 +73,56 @@ def prune(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json: bool
         as_json: For machines.
         show: Open the page.
     """
-    task, job = load_task(settings["task"]), job_of(settings)
-    _try_out(task, job)
-    folder = open_run(out, {"command": "prune", **settings}, resume=resume)
-    results = _results(folder, lambda: prune_task(task, job, folder, say=_say, progress=not as_json))
-    present(results, folder.file("report.html"), as_json=as_json, show=show)
+    with together():
+        task, job = _task(settings), job_of(settings)
+        _try_out(task, job)
+        folder = open_run(out, {"command": "prune", **settings}, resume=resume)
+        results = _results(folder, lambda: prune_task(task, job, folder, say=_say, progress=not as_json))
+        present(results, folder.file("report.html"), as_json=as_json, show=show)
+
+
+def finetune(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json: bool, show: bool) -> None:
+    """Train the network of a finished run on and show what came out.
+
+    Args:
+        out: Folder of the new run.
+        settings: What the user asked for.
+        resume: Go on with a run.
+        as_json: For machines.
+        show: Open the page.
+    """
+    with together():
+        before = read_run(Path(settings["run"]))["settings"]
+        told = {key: settings[key] if settings[key] is not None else before.get(key) for key in TASK}
+        job = FinetuneJob(Path(settings["run"]), _recovery(settings), _numerics(settings), settings["seed"])
+        task = _task({"task": "digits", **told})
+        folder = open_run(out, {"command": "finetune", **settings, **told}, resume=resume)
+        results = _results(folder, lambda: finetune_task(task, job, folder, say=_say, progress=not as_json))
+        present(results, folder.file("report.html"), as_json=as_json, show=show)
+
+
+TASK = ("task", "network", "data_dir")
+
+
+def _task(settings: Mapping[str, Any]) -> Task:
+    return load_task(settings["task"], network=settings.get("network"), data_dir=settings.get("data_dir"))
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Join the other processes that `torchrun` started, if it did; leave them at the end.
+
+    Yields:
+        Nothing.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def job_of(settings: Mapping[str, Any]) -> PruneJob:
@@ -85,13 +149,56 @@ def job_of(settings: Mapping[str, Any]) -> PruneJob:
     return PruneJob(
         pruner,
         _budget(settings, levels),
-        schedule=name,
-        levels=levels,
+        recovery=dataclasses.replace(_recovery(settings), schedule=name, levels=levels),
+        dense=Dense(
+            settings["dense_epochs"],
+            Path(settings["weights"]) if settings["weights"] else None,
+            _penalty(settings["regularize"]),
+        ),
+        numerics=_numerics(settings),
+        seed=settings["seed"],
+    )
+
+
+def _recovery(settings: Mapping[str, Any]) -> Recovery:
+    return Recovery(
         epochs=settings["epochs"],
         divide_by=settings["divide_by"],
-        seed=settings["seed"],
-        dense_epochs=settings["dense_epochs"],
+        rewind=_one_of("--rewind", settings["rewind"] or "", ("", "rate", "weights")),  # type: ignore[arg-type]
+        distill=settings["distill"],
+        temperature=settings["temperature"],
     )
+
+
+def _numerics(settings: Mapping[str, Any]) -> Numerics:
+    device = settings["device"]
+    if device == "auto":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SecateurError(f"--device {device}: {str(error).splitlines()[0]}; expected cpu, cuda or auto") from error
+    return Numerics(device, torch.bfloat16 if settings["autocast"] else None, settings["accumulate"])
+
+
+PENALTIES = {"l1": l1, "l2": l2}
+
+
+def _penalty(text: str | None) -> Regularizer | None:
+    if not text:
+        return None
+    name, _, strength = text.partition(":")
+    kind = PENALTIES[_one_of("--regularize", name, tuple(PENALTIES))]
+    try:
+        return kind(float(strength))
+    except ValueError as error:
+        raise SecateurError(f"--regularize is written l1:1e-5 or l2:1e-4; given: {text!r}") from error
+
+
+def _one_of(option: str, name: str, known: tuple[str, ...]) -> str:
+    if name not in known:
+        raise UnknownNameError(f"choice of {option}", name, [one for one in known if one])
+    return name
 
 
 def _schedule(text: str) -> tuple[str, tuple[float, ...]]:
@@ -129,7 +236,7 @@ def _try_out(task: Task, job: PruneJob) -> None:
 
 
 def present(results: Mapping[str, Any], page: Path, *, as_json: bool, show: bool) -> None:
-    """Write the page of a run, and print its tables or its numbers.
+    """Write the page of a run, and print its tables or its numbers; of several ranks, the first does.
 
     Args:
         results: Of the run.
@@ -137,6 +244,8 @@ def present(results: Mapping[str, Any], page: Path, *, as_json: bool, show: bool
         as_json: Print numbers.
         show: Open the page.
     """
+    if ranks.rank():
+        return
     write_page(results, page)
     if as_json:
         sys.stdout.write(json.dumps(results) + "\n")
@@ -167,7 +276,7 @@ def print_names(*, as_json: bool) -> None:
 
 def _results(folder: RunFolder, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The results of a run: those in the folder if it was finished before, else of the work."""
-    if folder.file("results.json").exists():
+    if ranks.by_first(lambda: folder.file("results.json").exists()):
         _say(f"{folder.path} was finished before ({folder.created}) and is shown again; remove it to run it anew")
         return read_results(folder.path)
     results = work()
@@ -176,4 +285,6 @@ def _results(folder: RunFolder, work: Callable[[], dict[str, Any]]) -> dict[str,
 
 
 def _say(words: str) -> None:
+    if ranks.rank():
+        return
     Console(stderr=True).print(words, highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,25 +13,27 @@ from typing import Any
 
 from secateur.errors import DataError, UnknownNameError
 from secateur.tasks.digits import digits
+from secateur.tasks.fashion import fashion
 from secateur.tasks.task import Task
 
-BUILT_IN: Mapping[str, Callable[[], Task]] = {"digits": digits}
+BUILT_IN: Mapping[str, Callable[..., Task]] = {"digits": digits, "fashion": fashion}
 
 
-def load_task(name: str) -> Task:
+def load_task(name: str, **options: Any) -> Task:
     """A task by name.
 
     Args:
         name: A built-in task, or `module:attribute`, or `path/to/file.py:attribute`, where the attribute is a `Task`
             or a function that returns one. Modules are looked for in the current directory too. The module is run, as
             any import is.
+        **options: Arguments for that function, such as `network` or `data_dir`; those that are None are left out.
 
     Returns:
         The task.
 
     Raises:
         UnknownNameError: There is no such built-in task, or no such attribute.
-        DataError: The module cannot be imported, or the attribute is no task.
+        DataError: The module cannot be imported, the attribute is no task, or it takes no such option.
 
     Example:
         >>> load_task("digits").name
@@ -40,15 +43,22 @@ def load_task(name: str) -> Task:
     if not colon:
         if name not in BUILT_IN:
             raise UnknownNameError("task (yours would be MODULE:ATTRIBUTE)", name, BUILT_IN)
-        return BUILT_IN[name]()
+        return _made(name, BUILT_IN[name], options)
     found = _module(module)
     if not hasattr(found, attribute):
         raise UnknownNameError(f"attribute of {module}", attribute, [key for key in vars(found) if key[0] != "_"])
-    return _checked(name, getattr(found, attribute))
+    return _made(name, getattr(found, attribute), options)
 
 
-def _checked(name: str, value: Any) -> Task:
-    task = value() if callable(value) and not isinstance(value, Task) else value
+def _made(name: str, value: Any, options: Mapping[str, Any]) -> Task:
+    given = {key: option for key, option in options.items() if option is not None}
+    task = value
+    if callable(value) and not isinstance(value, Task):
+        accepted = inspect.signature(value).parameters
+        task = value(**given) if set(given) <= set(accepted) else None
+    if given and (task is None or task is value):
+        named = " and ".join(f"--{key.replace('_', '-')}" for key in given)
+        raise DataError(f"the task {name} does not take {named}; leave it out")
     if not isinstance(task, Task):
         raise DataError(f"{name} is {type(task).__name__}; expected a secateur Task, or a function that returns one")
     return task

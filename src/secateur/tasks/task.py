@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,11 +22,13 @@ from torch.utils.data import (
     default_convert,
 )
 
+from secateur import ranks
 from secateur.batches import call, device_of, mode, pair, samples_in, to_device
 from secateur.errors import DataError
 from secateur.training import History, finetune
 from secateur.training.finetune import OptimizerFactory, sgd
 from secateur.training.rates import Rate, constant, cosine
+from secateur.weights import save_weights
 
 Split = Literal["train", "validation", "test"]
 Augment: TypeAlias = Callable[[Any, torch.Generator], Any]
@@ -100,7 +103,8 @@ def loader(task: Task, split: Split = "train", *, seed: int | None = None) -> Da
             they are, in their own order.
 
     Returns:
-        A loader with a generator of its own, so that other random draws do not move it.
+        A loader with a generator of its own, so that other random draws do not move it. Where several ranks train
+        together, each has its part of every shuffled batch, so that a step sees the samples it would see with one.
 
     Raises:
         DataError: The split is empty.
@@ -128,10 +132,10 @@ def loader(task: Task, split: Split = "train", *, seed: int | None = None) -> Da
 
 def _collated(collate: Callable[[Any], Any], augment: Augment | None, generator: Any, samples: Any) -> Any:
     batch = collate(samples)
-    if augment is None:
-        return batch
-    inputs, targets = pair(batch)
-    return augment(inputs, generator), targets
+    if augment is not None:
+        inputs, targets = pair(batch)
+        batch = augment(inputs, generator), targets
+    return ranks.share(batch) if generator is not None else batch
 
 
 def evaluate(model: nn.Module, task: Task, split: Split = "test") -> float:
@@ -167,6 +171,8 @@ def train(
     checkpoint: Path | str | None = None,
     resume: bool = False,
     progress: bool = True,
+    device: torch.device | str = "cpu",
+    snapshots: Mapping[int, Path] | None = None,
     **more: Any,
 ) -> tuple[nn.Module, History]:
     """Train the dense model of a task, its rate annealed along a cosine; the best epoch by validation is kept.
@@ -181,14 +187,16 @@ def train(
         checkpoint: A file to keep the state of the run in.
         resume: Go on from there if the file exists.
         progress: Show a bar on a terminal.
+        device: Where to train; the weights are drawn on the CPU.
+        snapshots: Files for the weights after so many epochs; after 0: those before the first step.
         **more: Other arguments of `finetune`: `autocast`, `accumulate`, `regularizer`, `optimizer`, ...
 
     Returns:
         The model and what happened.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = task.model()
+    with seeded(seed):
+        model = task.model().to(device)
+        _snapshot(model, 0, snapshots)
         history = finetune(
             model,
             loader(task, seed=seed),
@@ -203,6 +211,7 @@ def train(
                 "checkpoint": checkpoint,
                 "resume": resume,
                 "progress": progress,
+                "on_epoch": lambda so_far: _snapshot(model, len(so_far.losses), snapshots),
                 **more,
             },
         )
@@ -221,3 +230,23 @@ def dense_rate(task: Task, epochs: int | None = None) -> Rate:
     """
     count = task.epochs if epochs is None else epochs
     return cosine(count, warm_up=task.warm_up if task.warm_up < count else 0) if count else constant()
+
+
+@contextmanager
+def seeded(seed: int) -> Generator[None, None, None]:
+    """Seed torch's global generator, and put it back as it was afterwards.
+
+    Args:
+        seed: The seed.
+
+    Yields:
+        Nothing.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _snapshot(model: nn.Module, epochs: int, files: Mapping[int, Path] | None) -> None:
+    if files and epochs in files:
+        ranks.by_first(lambda: save_weights(model, files[epochs]))

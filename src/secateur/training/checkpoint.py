@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from secateur import ranks
 from secateur.errors import RunError, SecateurError
 from secateur.state import load_state, save_state
 from secateur.training.hook import TrainingHook
@@ -73,7 +74,7 @@ class Run:
 
 
 def save_run(path: Path | str, run: Run, best: Best) -> None:
-    """Save a run between two epochs, with all the rest of it depends on.
+    """Save a run between two epochs, with all the rest of it depends on; of several ranks, the first writes.
 
     Args:
         path: The file.
@@ -92,7 +93,7 @@ def save_run(path: Path | str, run: Run, best: Best) -> None:
         "history": asdict(best.history),
         "best": best.weights,
     }
-    save_state(path, tree)
+    ranks.by_first(lambda: save_state(path, tree))
 
 
 def load_run(path: Path | str, run: Run) -> Best:
@@ -109,7 +110,7 @@ def load_run(path: Path | str, run: Run) -> Best:
         RunError: If the file is not one of `save_run`, or belongs to another model, optimizer,
             hook or plan; the model's weights are as they were then.
     """
-    if not os.path.exists(path):  # noqa: PTH110  Path.exists raises where a name is too long
+    if not ranks.by_first(lambda: os.path.exists(path)):  # noqa: PTH110  Path.exists raises where a name is too long
         return Best()
     tree = load_state(path)
     before = copied(run.model)
@@ -186,7 +187,7 @@ def _shapes(weights: Mapping[str, Any]) -> dict[str, torch.Size | None]:
 
 def _random_state(batches: Iterable[Any]) -> dict[str, Any]:
     return {
-        "torch": torch.get_rng_state(),
+        "torch": ranks.gathered(torch.get_rng_state()),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "batches": [generator.get_state() for generator in _generators(batches)],
     }
@@ -197,21 +198,29 @@ def _set_random_state(batches: Iterable[Any], state: dict[str, Any]) -> None:
         generator.set_state(saved)
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
-    torch.set_rng_state(state["torch"])
+    torch.set_rng_state(state["torch"][ranks.rank() % len(state["torch"])])
 
 
 def _generators(batches: Iterable[Any]) -> Iterator[torch.Generator]:
     # A DataLoader may have one itself, and others in its sampler or in a sampler's sampler.
     seen: set[int] = set()
-    for holder in _with_samplers(batches):
+    for holder in samplers(batches):
         generator = getattr(holder, "generator", None)
         if isinstance(generator, torch.Generator) and id(generator) not in seen:
             seen.add(id(generator))
             yield generator
 
 
-def _with_samplers(holder: Any) -> Iterator[Any]:
+def samplers(holder: Any) -> Iterator[Any]:
+    """Whatever decides on the order of batches: a loader, its samplers, and those in what wraps it.
+
+    Args:
+        holder: A DataLoader, or anything with one of the attributes that are followed.
+
+    Yields:
+        The holder, then what it holds.
+    """
     if holder is not None:
         yield holder
-        for name in ("sampler", "batch_sampler"):
-            yield from _with_samplers(getattr(holder, name, None))
+        for name in ("sampler", "batch_sampler", "batches"):
+            yield from samplers(getattr(holder, name, None))

@@ -12,12 +12,14 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from secateur.batches import call, device_of, grouped, mode, pair, to_device
+from secateur import ranks
+from secateur.batches import call, device_of, grouped, mode, pair, samples_in, to_device
 from secateur.errors import DataError, ModelError, RunError
 from secateur.plan import Plan
-from secateur.training.checkpoint import Best, History, Run, copied, load_run, save_run
+from secateur.training.checkpoint import Best, History, Run, copied, load_run, samplers, save_run
 from secateur.training.display import progress_bar
 from secateur.training.hook import TrainingHook
 from secateur.training.keep_zeros import KeepZeros
@@ -87,6 +89,11 @@ def finetune(
     generators are not saved: draw augmentation from torch's. The rates and `epochs` of the new call
     hold.
 
+    Where `torch.distributed` is initialised, as under ``torchrun``, every rank calls this function with a model of the
+    same shape and batches of its own, as many as the others (a `DistributedSampler`, or `tasks.loader`). Gradients are
+    averaged over samples, so the weights, and what a hook prunes, are the same bits on every rank; batch norm takes
+    its statistics of each rank's own samples, and keeps those of the first. The first rank writes the checkpoint.
+
     Args:
         model: Trained in place; its train or eval mode is as before afterwards.
         batches: (inputs, targets) pairs, gone through once an epoch; moved to the model's device.
@@ -151,11 +158,11 @@ def finetune(
     run = Run(model, _built(optimizer, model, learning_rate / divide_by), hook, batches)
     moving = _MovingRate(run.optimizer, rate or constant(), math.ceil(length_hint(batches) / accumulate))
     best = load_run(checkpoint, run) if checkpoint is not None and resume else Best()
-    step = _Step(run, moving, loss, regularizer, autocast)
+    step = _Step(run, ranks.joined(model), moving, loss, regularizer, autocast)
     if checkpoint is not None and not best.history.losses:
         save_run(checkpoint, run, best)
     first = len(best.history.losses)
-    shown = progress_bar(moving.steps * epochs or None, moving.steps * first, show=progress)
+    shown = progress_bar(moving.steps * epochs or None, moving.steps * first, show=progress and ranks.rank() == 0)
     with mode(model, training=True), shown as advance:
         for epoch in range(first, epochs):
             mean_loss = _epoch(step, grouped(batches, accumulate), _Epoch(epoch, epochs), advance)
@@ -198,6 +205,7 @@ class _Step:
     """One step of the optimizer, on the mean over a few batches."""
 
     run: Run
+    forward: nn.Module  # the model, or what averages its gradients over ranks
     move_rate: _MovingRate
     loss: Loss
     regularizer: Regularizer | None
@@ -205,7 +213,7 @@ class _Step:
 
     def __call__(self, group: list[Any], where: str) -> float:
         self.run.optimizer.zero_grad(set_to_none=True)
-        losses = [self._backward(*pair(batch), 1 / len(group)) for batch in group]
+        losses = [self._backward(*pair(batch), len(group), last=batch is group[-1]) for batch in group]
         mean = sum(losses) / len(losses)
         if not math.isfinite(mean):
             raise RunError(
@@ -219,18 +227,23 @@ class _Step:
             self.run.hook.step()
         return mean
 
-    def _backward(self, inputs: Any, targets: Any, share: float) -> float:
+    def _backward(self, inputs: Any, targets: Any, parts: int, *, last: bool) -> float:
         model, device = self.run.model, device_of(self.run.model)
-        with _precision(device, self.autocast):
-            outputs = call(model, to_device(inputs, device))
-            data_loss = self.loss(outputs, to_device(targets, device))
-        total = data_loss if self.regularizer is None else data_loss + self.regularizer(model)
-        (total * share).backward()
-        return total.item()
+        weight = ranks.weight_of(samples_in(inputs), device) if ranks.count() > 1 else 1
+        with nullcontext() if last else _apart(self.forward):
+            with _precision(device, self.autocast):
+                outputs = call(self.forward, to_device(inputs, device))
+                data_loss = self.loss(outputs, to_device(targets, device)) * weight
+            total = data_loss if self.regularizer is None else data_loss + self.regularizer(model)
+            (total / parts).backward()
+        return ranks.mean(total.item(), 1, device)
 
 
 def _epoch(step: _Step, groups: Iterable[list[Any]], epoch: _Epoch, advance: Callable[[str], None]) -> float:
     step.run.model.train()
+    for sampler in samplers(step.run.batches):
+        if hasattr(sampler, "set_epoch"):  # a DistributedSampler would deal the same order every time
+            sampler.set_epoch(epoch.number)
     losses = []
     for number, group in enumerate(groups):
         step.move_rate(epoch.number, number)
@@ -249,7 +262,8 @@ def _judged(best: Best, run: Run, mean_loss: float, validate: Callable[[nn.Modul
     if validate is None:
         return replace(best, history=history)
     with mode(run.model, training=False), torch.no_grad():
-        result = float(validate(run.model))
+        ranks.same_buffers(run.model)
+        result = ranks.agreed(float(validate(run.model)))
     settled = run.hook is None or run.hook.settled
     earlier = history.best_epoch
     wins = settled and not math.isnan(result) and (earlier is None or result > history.validation[earlier])
@@ -257,6 +271,11 @@ def _judged(best: Best, run: Run, mean_loss: float, validate: Callable[[nn.Modul
     if not wins:
         return replace(best, history=history)
     return Best(replace(history, best_epoch=len(history.validation) - 1), copied(run.model))
+
+
+def _apart(forward: nn.Module) -> AbstractContextManager[Any]:
+    """Gradients stay on their rank; they are exchanged once a step, with the last of its batches."""
+    return forward.no_sync() if isinstance(forward, DistributedDataParallel) else nullcontext()
 
 
 def _precision(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:

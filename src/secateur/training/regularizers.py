@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from secateur.errors import ModelError, PlanError, RunError
 from secateur.recipe import Recipe
@@ -139,6 +140,34 @@ def group_lasso(strength: float, units: Mapping[str, Units], *, roles: Collectio
             " go; expected at least one. Pass the units of a granularity, or other roles"
         )
     return Recipe(f"group_lasso({strength:g})", partial(_group_penalty, factor, terms))
+
+
+def undecayed(optimizer: Callable[[list[nn.Parameter], float], Optimizer]) -> _Undecayed:
+    """The same optimizer without weight decay, for a run whose loss has a penalty of its own.
+
+    Args:
+        optimizer: Of (parameters, learning rate).
+
+    Returns:
+        Of the same; the weight decay of every group is 0.
+
+    Example:
+        >>> from secateur.training import sgd
+        >>> undecayed(sgd)([nn.Parameter(torch.zeros(1))], 0.1).param_groups[0]["weight_decay"]
+        0
+    """
+    return _Undecayed(optimizer)
+
+
+@dataclass(frozen=True)
+class _Undecayed:
+    optimizer: Callable[[list[nn.Parameter], float], Optimizer]
+
+    def __call__(self, parameters: list[nn.Parameter], learning_rate: float) -> Optimizer:
+        built = self.optimizer(parameters, learning_rate)
+        for group in built.param_groups:
+            group["weight_decay"] = 0
+        return built
 
 
 @dataclass(frozen=True)

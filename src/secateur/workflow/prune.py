@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
-from secateur import schedules
 from secateur.budget import Budget
-from secateur.errors import RunError
 from secateur.masking import mask
 from secateur.plan import Plan
 from secateur.pruner import Pruner
-from secateur.schedules import Schedule
-from secateur.tasks import Task, evaluate, loader, train
-from secateur.training import GradualPruning, History, finetune
+from secateur.tasks import Task, evaluate, loader
+from secateur.training import History
 from secateur.weights import save_weights
+from secateur.workflow.dense import Dense, Numerics, dense_model
 from secateur.workflow.measure import distributions, layer_table, machine, sizes, weights_of
+from secateur.workflow.recovery import Bench, Recovery, check, recover
 from secateur.workflow.run_folder import RunFolder
 
 Say = Callable[[str], None]
@@ -34,22 +32,18 @@ class PruneJob:
     Args:
         pruner: Method, granularity, allocation.
         budget: How much goes; None where the granularity fixes it.
-        schedule: Name of the schedule: one_shot, linear, cubic, iterative.
-        levels: Sparsities of the rounds, for iterative.
-        epochs: Epochs of recovery (of each round, for iterative).
-        divide_by: The learning rate of recovery is the task's over this.
+        recovery: How the network gets its accuracy back, and along which schedule it is pruned.
+        dense: Where the dense network comes from.
+        numerics: Device and precision.
         seed: Of everything random.
-        dense_epochs: Epochs of dense training; None: the task's.
     """
 
     pruner: Pruner
     budget: Budget | None
-    schedule: str = "one_shot"
-    levels: tuple[float, ...] = ()
-    epochs: int = 5
-    divide_by: float = 10
+    recovery: Recovery = field(default_factory=Recovery)
+    dense: Dense = field(default_factory=Dense)
+    numerics: Numerics = field(default_factory=Numerics)
     seed: int = 0
-    dense_epochs: int | None = None
 
 
 def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progress: bool = True) -> dict[str, Any]:
@@ -69,36 +63,53 @@ def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progre
         The results, plain JSON.
     """
     started = time.perf_counter()
-    say(f"training {task.name}, dense")
-    dense, _ = train(
-        task,
-        seed=job.seed,
-        epochs=job.dense_epochs,
-        checkpoint=folder.state("dense"),
-        resume=True,
-        progress=progress,
-    )
+    epochs = task.epochs if job.dense.epochs is None else job.dense.epochs
+    check(job.recovery, epochs, trained_here=job.dense.weights is None)
+    say(f"training {task.name}, dense" if job.dense.weights is None else f"dense weights from {job.dense.weights}")
+    keep = epochs - job.recovery.epochs if job.recovery.rewind == "weights" else None
+    dense = dense_model(task, job.dense, job.numerics, folder, seed=job.seed, keep=keep, progress=progress)
     accuracy = {"dense": folder.once("dense", lambda: evaluate(dense, task))}
-    save_weights(dense, folder.file("dense.safetensors"))
+    folder.leave("dense.safetensors", lambda path: save_weights(dense, path))
     say(f"pruning: {job.pruner.granularity}, {job.pruner.method}, {job.pruner.allocation}")
     once = first_plan(dense, task, job)
     accuracy["pruned_only"] = folder.once("pruned_only", lambda: evaluate(mask(dense, once), task))
     say("recovering")
     model = copy.deepcopy(dense)
-    plan, history = recover(model, task, job, once, folder, progress=progress)
+    bench = Bench(
+        task, job.pruner, job.budget, job.recovery, job.numerics, folder, dense, epochs, job.seed, progress=progress
+    )
+    plan, history = recover(model, once, bench)
     accuracy["fine_tuned"] = folder.once("fine_tuned", lambda: evaluate(model, task))
-    plan.save(folder.file("plan.safetensors"))
-    save_weights(model, folder.file("weights.safetensors"))
+    shown = {**results_of(task, folder, plan, history, dense, model), "seeds": [job.seed], "accuracy": accuracy}
+    return {**shown, "seconds": round(time.perf_counter() - started, 2)}
+
+
+def results_of(
+    task: Task, folder: RunFolder, plan: Plan, history: History, dense: nn.Module, model: nn.Module
+) -> dict[str, Any]:
+    """Leave plan and weights in the folder, and what tables and the page show of them.
+
+    Args:
+        task: The task.
+        folder: Where.
+        plan: In force at the end.
+        history: Of the recovery.
+        dense: The dense model.
+        model: The pruned one.
+
+    Returns:
+        Plain JSON.
+    """
+    folder.leave("plan.safetensors", plan.save)
+    folder.leave("weights.safetensors", lambda path: save_weights(model, path))
     before, after = weights_of(dense), weights_of(model)
     return {
         "kind": "prune",
         "task": task.name,
         "metric": task.metric_name,
-        "seeds": [job.seed],
         "created": folder.created,
-        "settings": {name: value for name, value in folder.settings.items() if value not in (None, [])},
+        "settings": _shown(folder.settings),
         **machine(),
-        "accuracy": accuracy,
         "sparsity": plan.sparsity,
         "weights_total": plan.weights,
         "weights_left": plan.nonzeros,
@@ -110,8 +121,11 @@ def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progre
         "layers": layer_table(plan),
         "weights": distributions(before, after),
         "sizes": sizes(before, after),
-        "seconds": round(time.perf_counter() - started, 2),
     }
+
+
+def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value not in (None, [], "", False)}
 
 
 def first_plan(model: nn.Module, task: Task, job: PruneJob) -> Plan:
@@ -126,78 +140,3 @@ def first_plan(model: nn.Module, task: Task, job: PruneJob) -> Plan:
         The plan.
     """
     return job.pruner.plan(model, job.budget, data=loader(task), loss=task.loss)
-
-
-def recover(
-    model: nn.Module, task: Task, job: PruneJob, once: Plan, folder: RunFolder, *, progress: bool
-) -> tuple[Plan, History]:
-    """Prune a model along the schedule while it trains at a small rate, or prune it at once and then train it.
-
-    Args:
-        model: The dense model, changed in place.
-        task: Data and loss.
-        job: How.
-        once: The plan for the whole budget at once.
-        folder: Where the state is kept; a run that stopped goes on from there.
-        progress: Show a bar on a terminal.
-
-    Returns:
-        The plan in force at the end, and what happened.
-
-    Raises:
-        RunError: The schedule did not reach its end within the epochs.
-    """
-    with torch.random.fork_rng():
-        torch.manual_seed(job.seed)
-        batches = loader(task, seed=job.seed)
-        hook = None
-        if job.schedule != "one_shot":
-            hook = GradualPruning(model, job.pruner, job.budget, schedule_for(job, len(batches)))
-        history = finetune(
-            model,
-            batches,
-            task.loss,
-            learning_rate=task.learning_rate,
-            divide_by=job.divide_by,
-            epochs=job.epochs * max(1, len(job.levels)),
-            optimizer=task.optimizer,
-            plan=once if hook is None else None,
-            hook=hook,
-            validate=lambda trained: evaluate(trained, task, "validation"),
-            checkpoint=folder.state("recovery"),
-            resume=True,
-            progress=progress,
-            on_epoch=lambda so_far: _note_sparsity(folder, so_far, once if hook is None else hook.plan),
-        )
-    if hook is None:
-        return once, history
-    if hook.plan is None or not hook.settled:
-        raise RunError(f"{job.epochs} epochs are too few for the schedule to reach its end: raise --epochs")
-    return hook.plan, history
-
-
-def _note_sparsity(folder: RunFolder, history: History, plan: Plan | None) -> None:
-    folder.once(f"sparsity/{len(history.losses) - 1}", lambda: plan.sparsity if plan else 0.0)
-
-
-def schedule_for(job: PruneJob, steps_per_epoch: int) -> Schedule:
-    """A schedule in steps, from its name and the number of epochs: it ends after two thirds, to leave time to recover.
-
-    Args:
-        job: Names the schedule.
-        steps_per_epoch: Steps of the optimizer in an epoch.
-
-    Returns:
-        The schedule.
-
-    Example:
-        >>> from secateur import Budget, Pruner, allocation, criteria, granularity
-        >>> pruner = Pruner(criteria.magnitude(), granularity.weight(), allocation.uniform())
-        >>> schedule_for(PruneJob(pruner, Budget(sparsity=0.9), "cubic", epochs=3), 10)
-        cubic(0, 20, 2)
-    """
-    if job.schedule == "iterative":
-        return schedules.iterative(job.levels, every=steps_per_epoch * job.epochs)
-    end = max(1, job.epochs * steps_per_epoch * 2 // 3)
-    shape = {"linear": schedules.linear, "cubic": schedules.cubic}[job.schedule]
-    return shape(0, end, max(1, steps_per_epoch // 4))

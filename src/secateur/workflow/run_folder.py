@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from secateur import ranks
 from secateur.errors import RunError
-from secateur.files import atomic_write
+from secateur.files import atomic_write, remove_leftovers
 
 FORMAT, VERSION = "secateur.run", 1
+STATES = "states"
 
 
 @dataclass
@@ -55,7 +57,7 @@ class RunFolder:
         Returns:
             Its path.
         """
-        folder = self.path / "states"
+        folder = self.path / STATES
         folder.mkdir(exist_ok=True)
         return folder / f"{name}.safetensors"
 
@@ -70,10 +72,20 @@ class RunFolder:
             The measurement.
         """
         if key not in self.known:
-            value = measure()
-            _append(self.file("journal.jsonl"), json.dumps({"key": key, "value": value}))
+            value = ranks.agreed(measure())
+            line = json.dumps({"key": key, "value": value})
+            ranks.by_first(lambda: _append(self.file("journal.jsonl"), line))
             self.known[key] = value
         return self.known[key]
+
+    def leave(self, name: str, write: Callable[[Path], None]) -> None:
+        """Write a file of the folder; of several ranks, the first does.
+
+        Args:
+            name: Its name.
+            write: Writes it, atomically.
+        """
+        ranks.by_first(lambda: write(self.file(name)))
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, atomically.
@@ -82,11 +94,12 @@ class RunFolder:
             name: Its name.
             value: Plain JSON.
         """
-        atomic_write(self.file(name), (json.dumps(value, indent=1) + "\n").encode())
+        content = (json.dumps(value, indent=1) + "\n").encode()
+        self.leave(name, lambda path: atomic_write(path, content))
 
 
 def open_run(path: Path, settings: Mapping[str, Any], *, resume: bool) -> RunFolder:
-    """Begin a run in a new or empty folder, or go on with the one that is there.
+    """Begin a run in a new or empty folder, or go on with the one that is there; all ranks get the same.
 
     Args:
         path: The folder.
@@ -100,6 +113,14 @@ def open_run(path: Path, settings: Mapping[str, Any], *, resume: bool) -> RunFol
         RunError: There is a run and `resume` is not set, or it is one of other settings or another version, or the
             folder holds something else.
     """
+    created, known = ranks.by_first(lambda: _opened(path, settings, resume=resume))
+    return RunFolder(path, settings, created, known)
+
+
+def _opened(path: Path, settings: Mapping[str, Any], *, resume: bool) -> tuple[str, dict[str, Any]]:
+    """When the run began, and what it has measured."""
+    for place in (path, path / STATES):
+        remove_leftovers(place)
     if (path / "run.json").exists():
         if not resume:
             raise RunError(f"{path} already holds a run: go on with it by --resume, or choose another folder by --out")
@@ -110,11 +131,10 @@ def open_run(path: Path, settings: Mapping[str, Any], *, resume: bool) -> RunFol
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"the folder {path} cannot be made: {error.strerror}") from error
-    folder = RunFolder(path, settings, datetime.now(UTC).isoformat(timespec="seconds"))
-    folder.write_json(
-        "run.json", {"format": FORMAT, "version": VERSION, "created": folder.created, "settings": settings}
-    )
-    return folder
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    described = {"format": FORMAT, "version": VERSION, "created": created, "settings": settings}
+    atomic_write(path / "run.json", (json.dumps(described, indent=1) + "\n").encode())
+    return created, {}
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -167,14 +187,14 @@ def read_results(path: Path) -> dict[str, Any]:
     return found
 
 
-def _existing(path: Path, settings: Mapping[str, Any]) -> RunFolder:
+def _existing(path: Path, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     found = read_run(path)
     before = found["settings"]
     differing = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
     if differing:
         shown = ", ".join(f"{key} was {before.get(key)!r}, now {settings.get(key)!r}" for key in differing)
         raise RunError(f"{path} holds a run of other settings ({shown}): repeat them, or choose another --out")
-    return RunFolder(path, settings, str(found.get("created", "")), _journal(path / "journal.jsonl"))
+    return str(found.get("created", "")), _journal(path / "journal.jsonl")
 
 
 def _journal(path: Path) -> dict[str, Any]:

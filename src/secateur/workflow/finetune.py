@@ -1,0 +1,92 @@
+"""Training a pruned network on: from the folder of one run into the folder of another."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from secateur.allocation import uniform
+from secateur.criteria import magnitude
+from secateur.errors import RunError
+from secateur.granularity import weight
+from secateur.plan import Plan
+from secateur.pruner import Pruner
+from secateur.tasks import Task, evaluate, seeded
+from secateur.training import History
+from secateur.weights import load_weights
+from secateur.workflow.dense import Numerics
+from secateur.workflow.prune import Say, results_of
+from secateur.workflow.recovery import Bench, Recovery, check, hold_and_train
+from secateur.workflow.run_folder import RunFolder, read_results
+
+
+@dataclass(frozen=True)
+class FinetuneJob:
+    """How a pruned network is trained on.
+
+    Args:
+        run: Folder of the finished run that pruned it.
+        recovery: How; its plan is held, so the schedule is one_shot.
+        numerics: Device and precision.
+        seed: Of the order of the data.
+    """
+
+    run: Path
+    recovery: Recovery = field(default_factory=Recovery)
+    numerics: Numerics = field(default_factory=Numerics)
+    seed: int = 0
+
+
+def finetune_task(
+    task: Task, job: FinetuneJob, folder: RunFolder, *, say: Say, progress: bool = True
+) -> dict[str, Any]:
+    """Train the network of a finished run on, its zeros held, and measure it.
+
+    Args:
+        task: The task of that run.
+        job: Which run, and how.
+        folder: Where the new one is left; that of the old one is only read.
+        say: Told what is going on, a line a stage.
+        progress: Show a bar on a terminal.
+
+    Returns:
+        The results, plain JSON: accuracies before any pruning, right after it, and now; the history of both runs.
+
+    Raises:
+        RunError: The run is not finished, or pruned nothing.
+    """
+    started = time.perf_counter()
+    earlier = read_results(job.run)
+    if earlier.get("kind") != "prune":
+        raise RunError(f"{job.run} holds a run of {earlier.get('kind')!r}; expected one of secateur prune or finetune")
+    epochs = earlier["settings"].get("dense_epochs") or task.epochs
+    check(job.recovery, epochs, trained_here=False)
+    dense, model = task.model(), task.model()
+    load_weights(dense, job.run / "dense.safetensors")
+    load_weights(model, job.run / "weights.safetensors")
+    dense.to(job.numerics.device), model.to(job.numerics.device)
+    plan, before = Plan.load(job.run / "plan.safetensors"), _history(earlier, folder)
+    was = folder.once("before", lambda: evaluate(model, task))
+    say(f"training {job.run} on, from {task.metric_name} {was:.4g}")
+    unused = Pruner(magnitude(), weight(), uniform())
+    bench = Bench(task, unused, None, job.recovery, job.numerics, folder, dense, epochs, job.seed, progress=progress)
+    with seeded(job.seed):
+        history = hold_and_train(model, plan, bench, "recovery", before)
+    now = folder.once("fine_tuned", lambda: evaluate(model, task))
+    return {
+        **results_of(task, folder, plan, history, dense, model),
+        "seeds": [job.seed],
+        "accuracy": {**earlier["accuracy"], "fine_tuned": now},
+        "before": was,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def _history(earlier: dict[str, Any], folder: RunFolder) -> History:
+    """The history of the earlier run, its sparsities written into the new run's journal."""
+    found = earlier["history"]
+    for epoch, sparsity in enumerate(found["sparsity"]):
+        folder.once(f"sparsity/{epoch}", lambda sparsity=sparsity: sparsity)  # type: ignore[misc]
+    return History(tuple(found["losses"]), tuple(found["validation"]))

@@ -1,0 +1,263 @@
+"""Recovery: what is done so that a pruned network gets its accuracy back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import nn
+
+from secateur import schedules
+from secateur.budget import Budget
+from secateur.errors import RunError
+from secateur.plan import Plan
+from secateur.pruner import Pruner
+from secateur.schedules import Schedule
+from secateur.tasks import Task, dense_rate, evaluate, loader, seeded
+from secateur.training import GradualPruning, History, distill, finetune, rates, rewind
+from secateur.weights import load_weights
+from secateur.workflow.dense import Numerics
+from secateur.workflow.run_folder import RunFolder
+
+Rewind = Literal["", "rate", "weights"]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How a pruned network recovers.
+
+    Args:
+        schedule: Along which it is pruned: one_shot, linear, cubic, iterative.
+        levels: Sparsities of the rounds, for iterative.
+        epochs: Of training (of each round, for iterative).
+        divide_by: The learning rate is the task's over this, constant.
+        rewind: `rate`: the learning rate is instead what it was in the last `epochs` epochs of dense training;
+            `weights`: so are the weights at the beginning.
+        distill: Weight of the dense network's outputs in the loss, 0 to 1.
+        temperature: Of distillation.
+    """
+
+    schedule: str = "one_shot"
+    levels: tuple[float, ...] = ()
+    epochs: int = 5
+    divide_by: float = 10
+    rewind: Rewind = ""
+    distill: float = 0.0
+    temperature: float = 4.0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that recovery works with.
+
+    Args:
+        task: Data and loss.
+        pruner: Makes the plans.
+        budget: The final one; None where the granularity fixes it.
+        recovery: How.
+        numerics: Device and precision.
+        folder: Where the state is kept; a run that stopped goes on from there.
+        dense: The dense network, never changed: the teacher of distillation.
+        dense_epochs: Epochs it was trained.
+        seed: Of the order of the data.
+        progress: Show a bar on a terminal.
+    """
+
+    task: Task
+    pruner: Pruner
+    budget: Budget | None
+    recovery: Recovery
+    numerics: Numerics
+    folder: RunFolder
+    dense: nn.Module
+    dense_epochs: int
+    seed: int
+    progress: bool
+
+
+def check(recovery: Recovery, dense_epochs: int, *, trained_here: bool) -> None:
+    """Refuse what cannot be done, before anything is trained.
+
+    Args:
+        recovery: How.
+        dense_epochs: Epochs of dense training.
+        trained_here: Whether this run trains the dense network.
+
+    Raises:
+        RunError: It cannot be done; what to change is said.
+    """
+    if not recovery.rewind:
+        return
+    if recovery.epochs > dense_epochs:
+        raise RunError(
+            f"rewinding by {recovery.epochs} epochs of {dense_epochs} of dense training is not possible: lower --epochs"
+        )
+    if recovery.rewind == "weights" and recovery.schedule in ("linear", "cubic"):
+        raise RunError(f"weights are rewound after a plan, not along a {recovery.schedule} schedule: use iterative")
+    if recovery.rewind == "weights" and not trained_here:
+        raise RunError("weights are rewound to those of dense training, which --weights leaves out: leave out one")
+
+
+def recover(model: nn.Module, once: Plan, bench: Bench) -> tuple[Plan, History]:
+    """Prune a model and train it on, at once or along a schedule.
+
+    Args:
+        model: A copy of the dense model, changed in place.
+        once: The plan for the whole budget at once.
+        bench: All that is needed.
+
+    Returns:
+        The plan in force at the end, and what happened.
+
+    Raises:
+        RunError: The schedule did not reach its end within the epochs.
+    """
+    how = bench.recovery
+    with seeded(bench.seed):
+        if how.rewind and how.schedule == "iterative":
+            return _rounds(model, bench)
+        if how.schedule == "one_shot":
+            return once, hold_and_train(model, once, bench, "recovery", History())
+        return _gradual(model, bench)
+
+
+def hold_and_train(model: nn.Module, plan: Plan, bench: Bench, state: str, before: History) -> History:
+    """Train with a plan's zeros held, after rewinding the weights if that is wanted.
+
+    Args:
+        model: Changed in place.
+        plan: What is removed.
+        bench: All that is needed.
+        state: Name of the file the state is kept in.
+        before: What happened earlier.
+
+    Returns:
+        The history, earlier and now.
+    """
+    if bench.recovery.rewind == "weights":
+        early = bench.task.model().to(bench.numerics.device)
+        load_weights(early, bench.folder.file("early.safetensors"))
+        rewind(model, early.state_dict(), plan)
+
+    def on_epoch(so_far: History) -> None:
+        note_sparsity(bench.folder, len(before.losses) + len(so_far.losses), plan)
+
+    return joined(before, _trained(model, bench, state, on_epoch=on_epoch, plan=plan))
+
+
+def _rounds(model: nn.Module, bench: Bench) -> tuple[Plan, History]:
+    """Prune to each level, rewind, train; the plan of a round begins with that of the round before."""
+    plan, history = None, History()
+    for number, level in enumerate(bench.recovery.levels, 1):
+        data = loader(bench.task)
+        plan = bench.pruner.plan(model, Budget(sparsity=level), data=data, loss=bench.task.loss, start=plan)
+        history = hold_and_train(model, plan, bench, f"recovery-{number}", history)
+    if plan is None:
+        raise RunError("an iterative schedule needs the sparsities of its rounds: iterative:0.5,0.8,0.9")
+    return plan, history
+
+
+def _gradual(model: nn.Module, bench: Bench) -> tuple[Plan, History]:
+    steps = -(-len(loader(bench.task)) // bench.numerics.accumulate)
+    hook = GradualPruning(model, bench.pruner, bench.budget, schedule_for(bench.recovery, steps))
+
+    def on_epoch(so_far: History) -> None:
+        note_sparsity(bench.folder, len(so_far.losses), hook.plan)
+
+    epochs = bench.recovery.epochs * max(1, len(bench.recovery.levels))
+    history = _trained(model, bench, "recovery", on_epoch=on_epoch, hook=hook, epochs=epochs)
+    if hook.plan is None or not hook.settled:
+        raise RunError(f"{epochs} epochs are too few for the schedule to reach its end: raise --epochs")
+    return hook.plan, history
+
+
+def _trained(
+    model: nn.Module, bench: Bench, state: str, *, on_epoch: Callable[[History], None], **more: Any
+) -> History:
+    task, how, numerics = bench.task, bench.recovery, bench.numerics
+    batches, loss = loader(task, seed=bench.seed), task.loss
+    if how.distill:
+        batches, loss = distill(  # type: ignore[assignment]
+            bench.dense,
+            batches,
+            loss,
+            weight=how.distill,
+            temperature=how.temperature,
+            autocast=numerics.autocast,
+        )
+    settings = {
+        "divide_by": 1 if how.rewind else how.divide_by,
+        "rate": rates.rewound(dense_rate(task, bench.dense_epochs), bench.dense_epochs - how.epochs)
+        if how.rewind
+        else None,
+        "epochs": how.epochs,
+        **more,
+    }
+    return finetune(
+        model,
+        batches,
+        loss,
+        learning_rate=task.learning_rate,
+        optimizer=task.optimizer,
+        validate=lambda trained: evaluate(trained, task, "validation"),
+        autocast=numerics.autocast,
+        accumulate=numerics.accumulate,
+        checkpoint=bench.folder.state(state),
+        resume=True,
+        progress=bench.progress,
+        on_epoch=on_epoch,
+        **settings,
+    )
+
+
+def joined(before: History, after: History) -> History:
+    """One history out of two that follow on one another; the best epoch is that of the second.
+
+    Args:
+        before: The first.
+        after: The second.
+
+    Returns:
+        Both.
+
+    Example:
+        >>> joined(History((0.9,), (0.5,), 0), History((0.8,), (0.6,), 0))
+        History(losses=(0.9, 0.8), validation=(0.5, 0.6), best_epoch=1)
+    """
+    best = None if after.best_epoch is None else len(before.validation) + after.best_epoch
+    return replace(
+        after, losses=before.losses + after.losses, validation=before.validation + after.validation, best_epoch=best
+    )
+
+
+def note_sparsity(folder: RunFolder, epochs: int, plan: Plan | None) -> None:
+    """Write into the journal how much is removed after so many epochs.
+
+    Args:
+        folder: The run.
+        epochs: Done.
+        plan: In force; None: nothing is removed.
+    """
+    folder.once(f"sparsity/{epochs - 1}", lambda: plan.sparsity if plan else 0.0)
+
+
+def schedule_for(recovery: Recovery, steps_per_epoch: int) -> Schedule:
+    """A schedule in steps, from its name and the number of epochs: it ends after two thirds, to leave time to recover.
+
+    Args:
+        recovery: Names the schedule.
+        steps_per_epoch: Steps of the optimizer in an epoch.
+
+    Returns:
+        The schedule.
+
+    Example:
+        >>> schedule_for(Recovery("cubic", epochs=3), 10)
+        cubic(0, 20, 2)
+    """
+    if recovery.schedule == "iterative":
+        return schedules.iterative(recovery.levels, every=steps_per_epoch * recovery.epochs)
+    end = max(1, recovery.epochs * steps_per_epoch * 2 // 3)
+    shape = {"linear": schedules.linear, "cubic": schedules.cubic}[recovery.schedule]
+    return shape(0, end, max(1, steps_per_epoch // 4))
