@@ -115,6 +115,8 @@ def measure(name: str, jobs: Sequence[Job], arguments: argparse.Namespace) -> di
     Returns:
         Results by key of the job.
     """
+    for needed in (arguments.work, RESULTS, CHECKPOINTS):
+        needed.mkdir(parents=True, exist_ok=True)
     place = arguments.work / (f"{name}-short" if arguments.short else name)
     folder = open_run(place, {"reproduction": name, "short": arguments.short}, resume=True)
     left = [job for job in jobs if arguments.fresh or job.key not in folder.known]
@@ -126,13 +128,17 @@ def measure(name: str, jobs: Sequence[Job], arguments: argparse.Namespace) -> di
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
         running: dict[Future[Any], Job] = {pool.submit(_timed, job.function, *job.arguments): job for job in left}
         waiting = set(running)
-        while waiting:
-            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in finished:
-                job = running[future]
-                folder.known.pop(job.key, None)
-                done[job.key] = folder.once(job.key, future.result)
-                tell(f"{name}: {len(done)}/{len(jobs)}  {job.key}  {done[job.key]['seconds']:.0f} s")
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    job = running[future]
+                    folder.known.pop(job.key, None)
+                    done[job.key] = folder.once(job.key, future.result)
+                    tell(f"{name}: {len(done)}/{len(jobs)}  {job.key}  {done[job.key]['seconds']:.0f} s")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what is running may finish, nothing else begins
+            raise
     return {job.key: done[job.key] for job in jobs}
 
 
@@ -170,6 +176,31 @@ def write(name: str, paper: str, claims: Sequence[Claim], measured: Mapping[str,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
+
+
+def load_result(name: str) -> dict[str, Any] | None:
+    """The committed result of a reproduction.
+
+    Args:
+        name: Of the reproduction.
+
+    Returns:
+        What `write` wrote; None if there is nothing yet.
+    """
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of some numbers.
+
+    Args:
+        values: At least one.
+
+    Returns:
+        Their mean.
+    """
+    return sum(values) / len(values)
 
 
 def shortened(task: Task, samples: int = 512) -> Task:

@@ -118,7 +118,6 @@ def main() -> None:
     """Train what is missing, then write the table."""
     arguments = options(__doc__, tuple(NETWORKS), range(3)).parse_args()
     networks, seeds, whole = chosen(arguments)
-    arguments.work.mkdir(parents=True, exist_ok=True)
     jobs = [
         Job(
             f"{network}/{seed}",
@@ -126,10 +125,12 @@ def main() -> None:
             (network, seed, arguments.work, arguments.short, arguments.data_dir),
             0.2 if arguments.short else MINUTES[network],
         )
-        for network in sorted(networks, key=lambda name: (MINUTES[name] > 5, -MINUTES[name]))
+        for network in networks
         for seed in seeds
         if seed < SEEDS[network]
     ]
+    # the short ones first, so that others can start from them; then the longest, so that none is left alone at the end
+    jobs.sort(key=lambda job: (job.minutes > 5, -job.minutes))
     measured = measure("train_dense", jobs, arguments)
     for key, job in measured.items():
         sys.stdout.write(f"{key:24} test {job['value']['test']:.2%}  {job['seconds']:.0f} s\n")

@@ -60,7 +60,7 @@ def trained(path: Path | None, *, stop_after: int | None = None) -> dict[str, to
     torch.manual_seed(ranks.rank())  # the first rank's weights win
     task = in_double(network=dropping)
     model, data = task.model(), task.train
-    sampler = DistributedSampler(data, ranks.count(), ranks.rank(), seed=3)
+    sampler: DistributedSampler[Any] = DistributedSampler(data, ranks.count(), ranks.rank(), seed=3)
     batches = DataLoader(data, 8, sampler=sampler)
     orders.clear()
 

@@ -57,7 +57,7 @@ def _count_down(folder: Path, point: int) -> None:
     sys.addaudithook(audit)
     flush = os.fsync
 
-    def fsync(descriptor: int) -> None:
+    def fsync(descriptor: Any) -> None:
         change()
         flush(descriptor)
 

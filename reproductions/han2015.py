@@ -1,0 +1,296 @@
+"""Han, Pool, Tran, Dally (2015), Learning both Weights and Connections for Efficient Neural Networks.
+
+What the paper reports, on MNIST: LeNet-300-100 keeps 22 thousand of 267 thousand weights (12x) at 1.59 % error against
+1.64 % dense; LeNet-5 keeps 36 of 431 thousand (12x) at 0.77 % against 0.80 % (table 1). On AlexNet (figure 5), without
+loss: about 2x by pruning alone, 5x with L1 and 7x with L2 and retraining, 9x when pruned in rounds; L1 is better right
+after pruning, L2 after retraining.
+
+Here, on Fashion-MNIST, which is harder: both networks, three seeds, the recipe of section 3. The dense networks are
+trained with an L2 penalty (weight decay 5e-4) or an L1 penalty. A weight goes if its magnitude is below a threshold,
+the same multiple of the standard deviation of its layer for all layers. What stays is trained on at a tenth of the
+rate, its penalty as before, dropout adjusted to the connections left. In rounds, each ratio starts from the network of
+the ratio before. "No loss" is a mean over seeds of the difference to the dense network of the same penalty, in test
+accuracy, of -0.1 points or more. The baseline is a network of the same connections trained from new weights for as many
+epochs as the dense one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from _harness import CHECKPOINTS, Claim, Job, chosen, load_result, mean, measure, options, shortened, tell, write
+from torch import nn
+
+import secateur as sc
+from secateur import allocation, criteria, granularity
+from secateur.tasks import Task, evaluate, fashion, loader, seeded, train
+from secateur.training import adjusted_dropout, finetune, l1, rates, undecayed
+from secateur.weights import load_weights, save_weights
+
+NETWORKS = ("lenet-300-100", "lenet-5")
+SEEDS = (0, 1, 2)
+PENALTIES = ("L1", "L2")
+STRENGTH = {"lenet-300-100": 1e-5, "lenet-5": 1e-5}  # of L1; the best of three by validation, dense
+RATIOS = {
+    "pruned_only": (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0),
+    "fine_tuned": (4.0, 8.0, 12.0, 16.0, 24.0),
+    "iterative": (2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0),
+}
+TARGET = 12.0
+NO_LOSS = -0.001
+EPOCHS = {"lenet-300-100": 8, "lenet-5": 5}  # of training on, after each pruning
+CURVES = {"pruned_only": "pruned only", "fine_tuned": "fine-tuned", "iterative": "in rounds"}
+MINUTES = {"lenet-300-100": 1.6, "lenet-5": 7.0}
+
+
+def deviations(group: sc.Group) -> torch.Tensor:
+    """Magnitudes in standard deviations of their layer: a global threshold on these is the paper's (section 3.2)."""
+    (weights,) = group.parameters.values()
+    return criteria.magnitude().score(group) / weights.std()
+
+
+PRUNER = sc.Pruner(sc.Criterion("magnitude / std", deviations), granularity.weight(), allocation.global_())
+
+
+class Setting:
+    """A network, a penalty and a seed: the task, the dense network and how it is trained."""
+
+    def __init__(self, network: str, penalty: str, seed: int, arguments: argparse.Namespace) -> None:
+        """Load data; nothing is trained."""
+        task = fashion(network, data_dir=arguments.data_dir)
+        self.task: Task = shortened(task) if arguments.short else task
+        self.network, self.penalty, self.seed, self.short = network, penalty, seed, arguments.short
+        self.epochs = 1 if arguments.short else EPOCHS[network]
+        self.file = arguments.work / f"han2015-{network}-{penalty}-{seed}.safetensors"
+        if penalty == "L2" and not arguments.short:
+            self.file = CHECKPOINTS / f"fashion-{network}-{seed}.safetensors"
+        self.how: dict[str, Any] = {"autocast": torch.bfloat16 if network == "lenet-5" else None, "progress": False}
+        if penalty == "L1":
+            self.how |= {"regularizer": l1(STRENGTH[network]), "optimizer": undecayed(self.task.optimizer)}
+
+    def dense(self) -> nn.Module:
+        """The dense network; trained and left in a file if it is not there."""
+        model = self.task.model()
+        if self.file.exists():
+            load_weights(model, self.file)
+            return model
+        trained, _ = train(self.task, seed=self.seed, epochs=1 if self.short else None, **self.how)
+        save_weights(trained, self.file)
+        return trained
+
+    def tuned(self, model: nn.Module, plan: sc.Plan) -> nn.Module:
+        """A copy of a model, pruned, trained on at a tenth of the rate with its dropout adjusted."""
+        model = copy.deepcopy(model)
+        has_dropout = any(isinstance(module, nn.Dropout) and module.p for module in model.modules())
+        dropout = adjusted_dropout(model, plan, self.task.example) if has_dropout else nullcontext()
+        with seeded(self.seed), dropout:
+            finetune(
+                model,
+                loader(self.task, seed=self.seed),
+                self.task.loss,
+                plan=plan,
+                learning_rate=self.task.learning_rate,
+                rate=rates.cosine(self.epochs),
+                epochs=self.epochs,
+                validate=lambda trained: evaluate(trained, self.task, "validation"),
+                **{"optimizer": self.task.optimizer, **self.how},
+            )
+        return model
+
+
+def plan_at(model: nn.Module, ratio: float) -> sc.Plan:
+    """The plan that leaves one of `ratio` weights."""
+    return PRUNER.plan(model, sc.Budget(sparsity=1 - 1 / ratio))
+
+
+def dense(network: str, penalty: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Accuracy of the dense network, and of it right after pruning at every ratio."""
+    setting = Setting(network, penalty, seed, arguments)
+    model = setting.dense()
+    pruned = {ratio: evaluate(sc.mask(model, plan_at(model, ratio)), setting.task) for ratio in RATIOS["pruned_only"]}
+    return {"dense": evaluate(model, setting.task), "pruned_only": pruned}
+
+
+def fine_tuned(network: str, penalty: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Accuracy when pruned to each ratio at once and trained on."""
+    setting = Setting(network, penalty, seed, arguments)
+    model = setting.dense()
+    ratios = RATIOS["fine_tuned"][: 1 if arguments.short else None]
+    return {ratio: evaluate(setting.tuned(model, plan_at(model, ratio)), setting.task) for ratio in ratios}
+
+
+def iterative(network: str, penalty: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Accuracy when pruned to ratio after ratio, trained on after each; the layers and weights at the target."""
+    setting = Setting(network, penalty, seed, arguments)
+    model = before = setting.dense()
+    found: dict[str, Any] = {"accuracy": {}}
+    for ratio in RATIOS["iterative"][: 2 if arguments.short else None]:
+        plan = plan_at(model, ratio)
+        model = setting.tuned(model, plan)
+        found["accuracy"][ratio] = evaluate(model, setting.task)
+        if ratio == TARGET or (arguments.short and len(found["accuracy"]) == 2):
+            kept = {part.name: round(1 - part.sparsity, 4) for part in plan.parts}
+            found |= {"kept": kept, "weights_left": plan.nonzeros, "weights": plan.weights}
+            found["fc1"] = distribution(before, model)
+            if penalty == "L2":
+                found["scratch"] = from_scratch(setting, plan)
+    return found
+
+
+def from_scratch(setting: Setting, plan: sc.Plan) -> float:
+    """The baseline: the connections of a plan, new weights, trained as long as the dense network."""
+    task = setting.task
+    with seeded(setting.seed + 1000):
+        model = task.model()
+        epochs = 1 if setting.short else task.epochs
+        finetune(
+            model,
+            loader(task, seed=setting.seed),
+            task.loss,
+            plan=plan,
+            learning_rate=task.learning_rate,
+            divide_by=1,
+            rate=rates.cosine(epochs, warm_up=0.5),
+            epochs=epochs,
+            validate=lambda trained: evaluate(trained, task, "validation"),
+            **{"optimizer": task.optimizer, **setting.how},
+        )
+    return evaluate(model, task)
+
+
+def distribution(before: nn.Module, after: nn.Module, bins: int = 61) -> dict[str, Any]:
+    """Histogram of the weights of fc1, dense, and of those that are left, retrained."""
+    dense_weights, left = (model.get_parameter("fc1.weight").detach().flatten() for model in (before, after))
+    left = left[left != 0]
+    edge = float(torch.cat([dense_weights, left]).abs().quantile(0.999))
+    counts = [torch.histc(values, bins, -edge, edge).int().tolist() for values in (dense_weights, left)]
+    return {"edge": edge, "dense": counts[0], "left": counts[1]}
+
+
+def curve(jobs: dict[str, Any], name: str, network: str, penalty: str, seeds: Sequence[int]) -> dict[float, float]:
+    """Mean difference to dense, in accuracy, by ratio."""
+    each = []
+    for seed in seeds:
+        dense_job = jobs[f"dense/{network}/{penalty}/{seed}"]["value"]
+        values = dense_job if name == "pruned_only" else jobs[f"{name}/{network}/{penalty}/{seed}"]["value"]
+        values = values.get("accuracy", values.get("pruned_only", values))
+        each.append({float(ratio): accuracy - dense_job["dense"] for ratio, accuracy in values.items()})
+    return {ratio: mean([one[ratio] for one in each]) for ratio in each[0]}
+
+
+def largest(differences: dict[float, float]) -> float:
+    """The largest ratio at no loss; 1 if there is none."""
+    return max((ratio for ratio, difference in differences.items() if difference >= NO_LOSS), default=1.0)
+
+
+def tables(jobs: dict[str, Any], networks: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """Curves and largest ratios of every network, penalty and way to prune."""
+    found: dict[str, Any] = {}
+    for network in networks:
+        for penalty in PENALTIES:
+            curves = {name: curve(jobs, name, network, penalty, seeds) for name in CURVES}
+            found[f"{network} {penalty}"] = {
+                "dense": mean([jobs[f"dense/{network}/{penalty}/{seed}"]["value"]["dense"] for seed in seeds]),
+                "difference": curves,
+                "largest": {name: largest(values) for name, values in curves.items()},
+            }
+    return found
+
+
+def claims(jobs: dict[str, Any], table: dict[str, Any], networks: Sequence[str], seeds: Sequence[int]) -> list[Claim]:
+    """What must come out."""
+    found = []
+    for network in networks:
+        best = table[f"{network} L2"]
+        difference = best["difference"]["iterative"][TARGET]
+        what = f"{network}: {TARGET:.0f}x fewer weights, in rounds, test accuracy against dense"
+        found.append(
+            Claim(what, "at least -0.10 points", f"{difference:+.2%} points".replace("%", ""), difference >= NO_LOSS)
+        )
+        ratio = best["largest"]
+        found.append(
+            Claim(
+                f"{network}: largest ratio at no loss, in rounds > fine-tuned > pruned only",
+                "in this order",
+                ", ".join(f"{CURVES[name]} {ratio[name]:g}x" for name in reversed(CURVES)),
+                ratio["iterative"] > ratio["fine_tuned"] > ratio["pruned_only"],
+            )
+        )
+        found.append(penalties(network, table, "fine_tuned", "L2"))
+        found.append(penalties(network, table, "pruned_only", "L1"))
+        scratch = mean([jobs[f"iterative/{network}/L2/{seed}"]["value"]["scratch"] for seed in seeds])
+        pruned = best["dense"] + difference
+        found.append(
+            Claim(
+                f"{network}: at {TARGET:.0f}x, pruned against trained from new weights",
+                "better",
+                f"{pruned:.2%} against {scratch:.2%}",
+                pruned > scratch,
+            )
+        )
+    return found
+
+
+def penalties(network: str, table: dict[str, Any], name: str, better: str) -> Claim:
+    """Which penalty leaves more accuracy, over all ratios of a curve."""
+    means = {}
+    for penalty in PENALTIES:
+        row = table[f"{network} {penalty}"]
+        means[penalty] = row["dense"] + mean(list(row["difference"][name].values()))
+    worse = "L1" if better == "L2" else "L2"
+    return Claim(
+        f"{network}, {CURVES[name]}: {better} better than {worse}",
+        "in accuracy, mean over the ratios",
+        ", ".join(f"{penalty} {value:.2%}" for penalty, value in means.items()),
+        means[better] > means[worse],
+    )
+
+
+def main() -> None:
+    """Measure what is missing, print the rows, write the result if it is whole."""
+    arguments = options(__doc__, NETWORKS, SEEDS).parse_args()
+    networks, seeds, whole = chosen(arguments)
+    settings = [(network, penalty, seed) for network in networks for penalty in PENALTIES for seed in seeds]
+
+    def jobs(function: Any, minutes: float) -> list[Job]:
+        name = function.__name__
+        return [
+            Job(f"{name}/{n}/{p}/{s}", function, (n, p, s, arguments), minutes * MINUTES[n]) for n, p, s in settings
+        ]
+
+    measured = measure("han2015", jobs(dense, 0.25), arguments)
+    measured |= measure("han2015", jobs(iterative, 1.2) + jobs(fine_tuned, 0.6), arguments)
+    if arguments.short:
+        tell("short mode: nothing is concluded")
+        return
+    table = tables(measured, networks, seeds)
+    show(table, load_result("han2015"))
+    if whole:
+        write(
+            "han2015",
+            "Han et al. 2015",
+            claims(measured, table, networks, seeds),
+            measured,
+            table=table,
+            seeds=list(seeds),
+        )
+
+
+def show(table: dict[str, Any], committed: dict[str, Any] | None) -> None:
+    """Print a row for each network, penalty and way, beside what is committed for all seeds."""
+    for key, row in table.items():
+        for name, differences in row["difference"].items():
+            points = "  ".join(f"{ratio:g}x {difference * 100:+.2f}" for ratio, difference in differences.items())
+            sys.stdout.write(f"{key}, {CURVES[name]}: largest {row['largest'][name]:g}x  (points: {points})\n")
+            if committed:
+                sys.stdout.write(f"    committed, all seeds: {committed['table'][key]['largest'][name]:g}x\n")
+
+
+if __name__ == "__main__":
+    main()

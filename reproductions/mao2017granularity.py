@@ -1,0 +1,250 @@
+"""Mao et al. (2017), Exploring the Regularity of Sparse Structure in Convolutional Neural Networks.
+
+What the paper reports: the coarser the grain, the fewer weights can go at no loss of accuracy, though vectors lose
+little against single weights; and because a coarse grain needs fewer indices, it may need fewer bytes at the same
+accuracy. (In the later version: Exploring the Granularity of Sparsity in Convolutional Neural Networks.)
+
+Here, on Fashion-MNIST: the convolutions of LeNet-5 and of a small VGG, but not the first, whose single input channel
+N:M does not fit. Each grain is pruned by the L2 norm, as much in every layer, ratio after ratio, each from the network
+of the ratio before, trained on at a tenth of the rate. The largest ratio at no loss is where the mean over seeds of the
+difference to dense falls through -0.1 points, on a straight line between the two ratios around it over the logarithm of
+the ratio; beyond the last ratio it is that one. 2:4 has one ratio, 2. Bytes: 4 for each weight left, and 4 bits of
+relative index for each grain left, an entry of zeros where a gap is longer than 15 (Han et al. 2016); 2 bits for each
+weight of 2:4. The baseline: LeNet-5 with the connections of each grain at ratio 2, trained from new weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from _harness import CHECKPOINTS, Claim, Job, chosen, load_result, mean, measure, options, shortened, tell, write
+from torch import nn
+
+import secateur as sc
+from secateur import allocation, criteria, granularity
+from secateur.granularity import Granularity
+from secateur.tasks import Task, dense_rate, evaluate, fashion, loader, seeded
+from secateur.training import finetune, rates
+from secateur.weights import load_weights
+
+NETWORKS = ("lenet-5", "vgg-small")
+SEEDS = (0, 1, 2)
+GRAINS: dict[str, Granularity] = {
+    "weight": granularity.weight(),
+    "vector": granularity.vector("row"),
+    "kernel": granularity.kernel(),
+    "filter": granularity.filter(),
+    "2:4": granularity.pattern(2, 4),
+    "block 4x1": granularity.block(4, 1),
+}
+ORDER = ("weight", "vector", "kernel", "filter")  # from fine to coarse
+RATIOS = {"lenet-5": (1.33, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0), "vgg-small": (1.33, 2.0, 4.0, 8.0, 16.0)}
+EPOCHS = {"lenet-5": 3, "vgg-small": 2}
+NO_LOSS = -0.001
+GIVEN_UP = -0.01  # coarser than this, the next ratio is not tried
+SCRATCH = 2.0
+MINUTES = {"lenet-5": 2.5, "vgg-small": 9.0}
+
+
+def pruner(grain: str, model: nn.Module) -> sc.Pruner:
+    """Prunes the convolutions but the first."""
+    first = next(layer.name for layer in granularity.weight_layers(model) if layer.kernel)
+    return sc.Pruner(criteria.magnitude(), GRAINS[grain], allocation.uniform(), exclude=(nn.Linear, first))
+
+
+def plan_at(grain: str, model: nn.Module, ratio: float, start: sc.Plan | None = None) -> sc.Plan:
+    """The plan that leaves one of `ratio` weights."""
+    budget = None if grain == "2:4" else sc.Budget(weights_removed=1 - 1 / ratio)
+    return pruner(grain, model).plan(model, budget, start=start)
+
+
+def trained(model: nn.Module, task: Task, plan: sc.Plan, seed: int, **how: Any) -> float:
+    """Train a model in place with a plan held; the test accuracy."""
+    with seeded(seed):
+        finetune(
+            model,
+            loader(task, seed=seed),
+            task.loss,
+            plan=plan,
+            learning_rate=task.learning_rate,
+            validate=lambda candidate: evaluate(candidate, task, "validation"),
+            autocast=torch.bfloat16,
+            progress=False,
+            **how,
+        )
+    return evaluate(model, task)
+
+
+def chain(network: str, grain: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Ratio after ratio: accuracy, weights and bytes, until the loss is clear."""
+    task, model = start_of(network, seed, arguments)
+    dense, epochs = evaluate(model, task), 1 if arguments.short else EPOCHS[network]
+    rows, plan = [], None
+    ratios = (2.0,) if grain == "2:4" else RATIOS[network][: 2 if arguments.short else None]
+    for ratio in ratios:
+        plan = plan_at(grain, model, ratio, plan)
+        accuracy = trained(model, task, plan, seed, epochs=epochs, rate=rates.cosine(epochs))
+        rows.append({"ratio": ratio_of(plan), "accuracy": accuracy, "bytes": bytes_of(plan, grain)})
+        if accuracy - dense < GIVEN_UP:
+            break
+    return {"dense": dense, "rows": rows}
+
+
+def scratch(network: str, grain: str, seed: int, arguments: argparse.Namespace) -> float:
+    """The baseline: the connections of a grain, new weights, trained as long as the dense network."""
+    task, model = start_of(network, seed, arguments)
+    plan = plan_at(grain, model, SCRATCH)
+    with seeded(seed + 1000):
+        fresh = task.model()
+    epochs = 1 if arguments.short else task.epochs
+    return trained(fresh, task, plan, seed, epochs=epochs, rate=dense_rate(task, epochs), divide_by=1)
+
+
+def start_of(network: str, seed: int, arguments: argparse.Namespace) -> tuple[Task, nn.Module]:
+    """The task and the dense network."""
+    task = fashion(network, data_dir=arguments.data_dir)
+    model = task.model()
+    load_weights(model, CHECKPOINTS / f"fashion-{network}-{seed}.safetensors")
+    return (shortened(task) if arguments.short else task), model
+
+
+def free(plan: sc.Plan) -> list[Any]:
+    """The parts of the layers that are pruned."""
+    return [part for part in plan.parts if not part.units.frozen]
+
+
+def ratio_of(plan: sc.Plan) -> float:
+    """Weights over weights left, in the layers that are pruned."""
+    total, gone = (sum(getattr(part, name) for part in free(plan)) for name in ("weights", "weights_removed"))
+    return float(total / (total - gone))
+
+
+def bytes_of(plan: sc.Plan, grain: str) -> int:
+    """Bytes of the weights that are left and of what says where they are."""
+    weights = sum(part.weights - part.weights_removed for part in free(plan))
+    if grain == "2:4":
+        return 4 * weights + math.ceil(2 * weights / 8)
+    bits = 0
+    for part in free(plan):
+        per_grain = (part.weights - part.weights_removed) / max(1, int(part.keep.sum()))
+        entries = relative_entries(part.keep)
+        bits += 4 * entries + round(32 * (entries - int(part.keep.sum())) * per_grain)
+    return 4 * weights + math.ceil(bits / 8)
+
+
+def relative_entries(keep: torch.Tensor) -> int:
+    """Entries of a list of relative indices of 4 bits: one for each grain left, one more for each 16 zeros of a gap."""
+    places = keep.nonzero().flatten()
+    gaps = torch.diff(places, prepend=torch.tensor([-1])) - 1
+    return int(len(places) + (gaps // 16).sum())
+
+
+def largest(rows: Sequence[dict[str, float]]) -> float:
+    """Where the difference falls through the limit, on a line between two ratios over the logarithm of the ratio."""
+    last = {"ratio": 1.0, "difference": 0.0}
+    for row in rows:
+        if row["difference"] < NO_LOSS:
+            part = (last["difference"] - NO_LOSS) / (last["difference"] - row["difference"])
+            return math.exp(math.log(last["ratio"]) * (1 - part) + math.log(row["ratio"]) * part)
+        last = dict(row)
+    return last["ratio"]
+
+
+def table(jobs: dict[str, Any], networks: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """Means over seeds, as far as all seeds went, and the largest ratio at no loss."""
+    found: dict[str, Any] = {}
+    for network in networks:
+        for grain in GRAINS:
+            chains = [jobs[f"chain/{network}/{grain}/{seed}"]["value"] for seed in seeds]
+            dense = [one["dense"] for one in chains]
+            rows = [
+                {
+                    "ratio": mean([row["ratio"] for row in level]),
+                    "difference": mean(
+                        [row["accuracy"] - one["dense"] for row, one in zip(level, chains, strict=True)]
+                    ),
+                    "bytes": mean([row["bytes"] for row in level]),
+                }
+                for level in zip(*(one["rows"] for one in chains), strict=False)
+            ]
+            found[f"{network} {grain}"] = {"rows": rows, "largest": largest(rows)}
+    return found
+
+
+def claims(found: dict[str, Any], jobs: dict[str, Any], networks: Sequence[str], seeds: Sequence[int]) -> list[Claim]:
+    """What must come out."""
+    result = []
+    for network in networks:
+        ratio = {grain: found[f"{network} {grain}"]["largest"] for grain in GRAINS}
+        ordered = all(ratio[fine] >= ratio[coarse] for fine, coarse in pairwise(ORDER))
+        shown = ", ".join(f"{grain} {ratio[grain]:.1f}x" for grain in ORDER)
+        result.append(
+            Claim(
+                f"{network}: largest ratio at no loss, {' >= '.join(ORDER)}",
+                "in this order, weights more than filters",
+                shown,
+                ordered and ratio["weight"] > ratio["filter"],
+            )
+        )
+        result.append(
+            Claim(
+                f"{network}: blocks of 4x1 lie between weights and filters",
+                "in this order",
+                f"{ratio['weight']:.1f}x, {ratio['block 4x1']:.1f}x, {ratio['filter']:.1f}x",
+                ratio["weight"] >= ratio["block 4x1"] >= ratio["filter"],
+            )
+        )
+        at_two = found[f"{network} 2:4"]["rows"][0]["difference"]
+        result.append(
+            Claim(
+                f"{network}: 2:4 at no loss", "at least -0.10 points", f"{at_two * 100:+.2f} points", at_two >= NO_LOSS
+            )
+        )
+    if "lenet-5" in networks:
+        for grain in ("weight", "filter"):
+            new = mean([jobs[f"scratch/lenet-5/{grain}/{seed}"]["value"] for seed in seeds])
+            kept = mean([jobs[f"chain/lenet-5/{grain}/{seed}"]["value"]["rows"][1]["accuracy"] for seed in seeds])
+            what = f"lenet-5, {grain}, at 2x: pruned against trained from new weights"
+            result.append(Claim(what, "better", f"{kept:.2%} against {new:.2%}", kept > new))
+    return result
+
+
+def main() -> None:
+    """Measure what is missing, print the rows, write the result if it is whole."""
+    arguments = options(__doc__, NETWORKS, SEEDS).parse_args()
+    networks, seeds, whole = chosen(arguments)
+    jobs = [
+        Job(f"chain/{network}/{grain}/{seed}", chain, (network, grain, seed, arguments), MINUTES[network])
+        for network in networks
+        for seed in seeds
+        for grain in GRAINS
+    ]
+    if "lenet-5" in networks:
+        jobs += [
+            Job(f"scratch/lenet-5/{grain}/{seed}", scratch, ("lenet-5", grain, seed, arguments), 3.0)
+            for seed in seeds
+            for grain in ("weight", "filter")
+        ]
+    measured = measure("mao2017granularity", jobs, arguments)
+    if arguments.short:
+        tell("short mode: nothing is concluded")
+        return
+    found = table(measured, networks, seeds)
+    committed = load_result("mao2017granularity")
+    for key, row in found.items():
+        points = "  ".join(f"{one['ratio']:.1f}x {one['difference'] * 100:+.2f}" for one in row["rows"])
+        beside = f"   committed, all seeds: {committed['table'][key]['largest']:.1f}x" if committed else ""
+        sys.stdout.write(f"{key}: largest {row['largest']:.1f}x  (points: {points}){beside}\n")
+    if whole:
+        results = claims(found, measured, networks, seeds)
+        write("mao2017granularity", "Mao et al. 2017", results, measured, table=found, seeds=list(seeds))
+
+
+if __name__ == "__main__":
+    main()
