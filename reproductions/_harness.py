@@ -11,11 +11,12 @@ import argparse
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,15 @@ def _timed(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would go on with its job, unseen."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def write(name: str, paper: str, claims: Sequence[Claim], measured: Mapping[str, Any], **more: Any) -> dict[str, Any]:

@@ -166,9 +166,7 @@ def table(jobs: dict[str, Any], networks: Sequence[str], seeds: Sequence[int]) -
             rows = [
                 {
                     "ratio": mean([row["ratio"] for row in level]),
-                    "difference": mean(
-                        [row["accuracy"] - one["dense"] for row, one in zip(level, chains, strict=True)]
-                    ),
+                    "difference": mean([row["accuracy"] - one for row, one in zip(level, dense, strict=True)]),
                     "bytes": mean([row["bytes"] for row in level]),
                 }
                 for level in zip(*(one["rows"] for one in chains), strict=False)
