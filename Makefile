@@ -11,19 +11,19 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 SCRIPTS := $(sort $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
-TYPED   := $(wildcard src tests) $(if $(wildcard benchmarks/*.py),benchmarks)
+TYPED   := $(wildcard src tests benchmarks)
 # docs/_generate/NAME.py prints the page docs/NAME.md
 PAGES   := $(patsubst docs/_generate/%.py,%,$(wildcard docs/_generate/[a-z]*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv demo test check format lint types imports fresh pages fix bench docs clean
+.PHONY: help venv demo test check format lint types imports fresh pages fix bench reproductions docs clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [WORKERS=2] [ARGS=\"-k units\"]"
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 venv: $(STAMP) ## build .venv with everything pinned in constraints.txt
 
@@ -83,6 +83,9 @@ bench: $(STAMP) ## run every script of benchmarks/
 	@for script in $(SCRIPTS); do \
 	    echo "== $$script"; $(BIN)/python $$script || exit 1; \
 	done
+
+reproductions: $(STAMP) ## list the reproductions: target, measured, verdict, seeds, time
+	@$(BIN)/python reproductions/_list.py
 
 docs: $(STAMP) ## build docs/_build/html, warnings as errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

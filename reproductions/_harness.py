@@ -162,30 +162,42 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def write(name: str, paper: str, claims: Sequence[Claim], measured: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Write `results/NAME.json`.
+def finish(
+    name: str,
+    paper: str,
+    claims: Sequence[Claim],
+    measured: Mapping[str, Any],
+    arguments: argparse.Namespace,
+    **more: Any,
+) -> None:
+    """Print the claims and write the result: the committed one if this run was whole, else one in the work folder.
 
     Args:
         name: Of the reproduction.
         paper: Authors, year, title.
         claims: What had to come out.
         measured: Results of the jobs.
+        arguments: What the user wrote.
         **more: Anything else, plain JSON.
-
-    Returns:
-        What was written.
     """
+    networks, seeds, whole = chosen(arguments)
     result = {
         "name": name,
         "paper": paper,
+        "networks": list(networks),
+        "seeds": list(seeds),
         "claims": [asdict(claim) for claim in claims],
         "core_seconds": round(sum(job["seconds"] for job in measured.values()), 1),
         **machine(),
         **more,
         "jobs": {key: job["value"] for key, job in measured.items()},
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    for claim in claims:
+        verdict = "not judged" if arguments.short else "holds" if claim.holds else "FAILS"
+        sys.stdout.write(f"{verdict}: {claim.what}: {claim.measured} (target: {claim.target})\n")
+    place = RESULTS if whole else arguments.work
+    (place / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    tell(f"written: {place / name}.json")
 
 
 def load_result(name: str) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from _harness import Claim, Job, chosen, load_result, mean, measure, options, shortened, tell, write
+from _harness import Claim, Job, chosen, finish, load_result, mean, measure, options, shortened
 from torch import nn
 
 import secateur as sc
@@ -27,6 +27,7 @@ from secateur import allocation, criteria, granularity
 from secateur.tasks import Task, evaluate, fashion, loader, seeded
 from secateur.training import finetune, rewind
 
+PAPER = "Frankle, Carbin 2019, The Lottery Ticket Hypothesis"
 NETWORKS = ("lenet-300-100",)
 SEEDS = (0, 1, 2)
 ROUNDS = 9
@@ -66,7 +67,7 @@ def tickets(network: str, seed: int, arguments: argparse.Namespace) -> list[dict
     task = fashion(network, data_dir=arguments.data_dir)
     rounds, epochs = ROUNDS, EPOCHS
     if arguments.short:
-        task, rounds, epochs = shortened(task), 1, 1
+        task, rounds, epochs = shortened(task), 4, 1
     run = partial(trained, task=task, seed=seed, epochs=epochs)
     with seeded(seed):
         model = task.model()
@@ -126,23 +127,19 @@ def claims(rows: list[dict[str, float]]) -> list[Claim]:
 def main() -> None:
     """Measure what is missing, print the rows, write the result if it is whole."""
     arguments = options(__doc__, NETWORKS, SEEDS).parse_args()
-    networks, seeds, whole = chosen(arguments)
+    networks, seeds, _ = chosen(arguments)
     jobs = [
         Job(f"tickets/{network}/{seed}", tickets, (network, seed, arguments), MINUTES)
         for network in networks
         for seed in seeds
     ]
     measured = measure("frankle2019lottery", jobs, arguments)
-    if arguments.short:
-        tell("short mode: nothing is concluded")
-        return
     rows = table(measured, seeds)
     committed = load_result("frankle2019lottery")
     for number, row in enumerate(rows):
         beside = f"   committed, all seeds: {committed['table'][number]['ticket']:.2%}" if committed else ""
         sys.stdout.write("  ".join(f"{key} {value:.2%}" for key, value in row.items()) + beside + "\n")
-    if whole:
-        write("frankle2019lottery", "Frankle, Carbin 2019", claims(rows), measured, table=rows, seeds=list(seeds))
+    finish("frankle2019lottery", PAPER, claims(rows), measured, arguments, table=rows)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from _harness import CHECKPOINTS, Claim, Job, chosen, load_result, mean, measure, options, shortened, tell, write
+from _harness import CHECKPOINTS, Claim, Job, chosen, finish, load_result, mean, measure, options, shortened
 from torch import nn
 
 import secateur as sc
@@ -33,6 +33,7 @@ from secateur.tasks import Task, evaluate, fashion, loader, seeded, train
 from secateur.training import adjusted_dropout, finetune, l1, rates, undecayed
 from secateur.weights import load_weights, save_weights
 
+PAPER = "Han et al. 2015, Learning both Weights and Connections"
 NETWORKS = ("lenet-300-100", "lenet-5")
 SEEDS = (0, 1, 2)
 PENALTIES = ("L1", "L2")
@@ -43,6 +44,7 @@ RATIOS = {
     "iterative": (2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0),
 }
 TARGET = 12.0
+SHORT = (4.0, TARGET)
 NO_LOSS = -0.001
 EPOCHS = {"lenet-300-100": 8, "lenet-5": 5}  # of training on, after each pruning
 CURVES = {"pruned_only": "pruned only", "fine_tuned": "fine-tuned", "iterative": "in rounds"}
@@ -121,7 +123,7 @@ def fine_tuned(network: str, penalty: str, seed: int, arguments: argparse.Namesp
     """Accuracy when pruned to each ratio at once and trained on."""
     setting = Setting(network, penalty, seed, arguments)
     model = setting.dense()
-    ratios = RATIOS["fine_tuned"][: 1 if arguments.short else None]
+    ratios = SHORT if arguments.short else RATIOS["fine_tuned"]
     return {ratio: evaluate(setting.tuned(model, plan_at(model, ratio)), setting.task) for ratio in ratios}
 
 
@@ -130,11 +132,11 @@ def iterative(network: str, penalty: str, seed: int, arguments: argparse.Namespa
     setting = Setting(network, penalty, seed, arguments)
     model = before = setting.dense()
     found: dict[str, Any] = {"accuracy": {}}
-    for ratio in RATIOS["iterative"][: 2 if arguments.short else None]:
+    for ratio in SHORT if arguments.short else RATIOS["iterative"]:
         plan = plan_at(model, ratio)
         model = setting.tuned(model, plan)
         found["accuracy"][ratio] = evaluate(model, setting.task)
-        if ratio == TARGET or (arguments.short and len(found["accuracy"]) == 2):
+        if ratio == TARGET:
             kept = {part.name: round(1 - part.sparsity, 4) for part in plan.parts}
             found |= {"kept": kept, "weights_left": plan.nonzeros, "weights": plan.weights}
             found["fc1"] = distribution(before, model)
@@ -255,7 +257,7 @@ def penalties(network: str, table: dict[str, Any], name: str, better: str) -> Cl
 def main() -> None:
     """Measure what is missing, print the rows, write the result if it is whole."""
     arguments = options(__doc__, NETWORKS, SEEDS).parse_args()
-    networks, seeds, whole = chosen(arguments)
+    networks, seeds, _ = chosen(arguments)
     settings = [(network, penalty, seed) for network in networks for penalty in PENALTIES for seed in seeds]
 
     def jobs(function: Any, minutes: float) -> list[Job]:
@@ -266,20 +268,9 @@ def main() -> None:
 
     measured = measure("han2015", jobs(dense, 0.25), arguments)
     measured |= measure("han2015", jobs(iterative, 1.2) + jobs(fine_tuned, 0.6), arguments)
-    if arguments.short:
-        tell("short mode: nothing is concluded")
-        return
     table = tables(measured, networks, seeds)
     show(table, load_result("han2015"))
-    if whole:
-        write(
-            "han2015",
-            "Han et al. 2015",
-            claims(measured, table, networks, seeds),
-            measured,
-            table=table,
-            seeds=list(seeds),
-        )
+    finish("han2015", PAPER, claims(measured, table, networks, seeds), measured, arguments, table=table)
 
 
 def show(table: dict[str, Any], committed: dict[str, Any] | None) -> None:

@@ -23,7 +23,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from _harness import CHECKPOINTS, Claim, Job, chosen, load_result, mean, measure, options, shortened, tell, write
+from _harness import CHECKPOINTS, Claim, Job, chosen, finish, load_result, mean, measure, options, shortened
 from torch import nn
 
 import secateur as sc
@@ -33,6 +33,7 @@ from secateur.tasks import Task, dense_rate, evaluate, fashion, loader, seeded
 from secateur.training import finetune, rates
 from secateur.weights import load_weights
 
+PAPER = "Mao et al. 2017, Exploring the Regularity of Sparse Structure"
 NETWORKS = ("lenet-5", "vgg-small")
 SEEDS = (0, 1, 2)
 GRAINS: dict[str, Granularity] = {
@@ -91,7 +92,7 @@ def chain(network: str, grain: str, seed: int, arguments: argparse.Namespace) ->
         plan = plan_at(grain, model, ratio, plan)
         accuracy = trained(model, task, plan, seed, epochs=epochs, rate=rates.cosine(epochs))
         rows.append({"ratio": ratio_of(plan), "accuracy": accuracy, "bytes": bytes_of(plan, grain)})
-        if accuracy - dense < GIVEN_UP:
+        if accuracy - dense < GIVEN_UP and ratio >= SCRATCH:
             break
     return {"dense": dense, "rows": rows}
 
@@ -216,7 +217,7 @@ def claims(found: dict[str, Any], jobs: dict[str, Any], networks: Sequence[str],
 def main() -> None:
     """Measure what is missing, print the rows, write the result if it is whole."""
     arguments = options(__doc__, NETWORKS, SEEDS).parse_args()
-    networks, seeds, whole = chosen(arguments)
+    networks, seeds, _ = chosen(arguments)
     jobs = [
         Job(f"chain/{network}/{grain}/{seed}", chain, (network, grain, seed, arguments), MINUTES[network])
         for network in networks
@@ -230,18 +231,14 @@ def main() -> None:
             for grain in ("weight", "filter")
         ]
     measured = measure("mao2017granularity", jobs, arguments)
-    if arguments.short:
-        tell("short mode: nothing is concluded")
-        return
     found = table(measured, networks, seeds)
     committed = load_result("mao2017granularity")
     for key, row in found.items():
         points = "  ".join(f"{one['ratio']:.1f}x {one['difference'] * 100:+.2f}" for one in row["rows"])
         beside = f"   committed, all seeds: {committed['table'][key]['largest']:.1f}x" if committed else ""
         sys.stdout.write(f"{key}: largest {row['largest']:.1f}x  (points: {points}){beside}\n")
-    if whole:
-        results = claims(found, measured, networks, seeds)
-        write("mao2017granularity", "Mao et al. 2017", results, measured, table=found, seeds=list(seeds))
+    results = claims(found, measured, networks, seeds)
+    finish("mao2017granularity", PAPER, results, measured, arguments, table=found)
 
 
 if __name__ == "__main__":

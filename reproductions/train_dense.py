@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _harness import CHECKPOINTS, Claim, Job, chosen, measure, options, shortened, tell, write
+from _harness import CHECKPOINTS, Claim, Job, chosen, finish, mean, measure, options, shortened, tell
 
 from secateur.tasks import evaluate, train
 from secateur.tasks.fashion import NETWORKS, fashion
@@ -106,18 +106,18 @@ def claims(jobs: dict[str, Any]) -> list[Claim]:
     found = []
     for network, floor in FLOORS.items():
         values = [job["value"]["test"] for job in jobs.values() if job["value"]["network"] == network]
-        mean = sum(values) / len(values)
-        each = ", ".join(f"{value:.2%}" for value in values)
-        found.append(
-            Claim(f"{network}: mean test accuracy", f"at least {floor:.1%}", f"{mean:.2%} ({each})", mean >= floor)
-        )
+        if values:
+            each = ", ".join(f"{value:.2%}" for value in values)
+            shown = f"{mean(values):.2%} ({each})"
+            holds = mean(values) >= floor
+            found.append(Claim(f"{network}: mean test accuracy", f"at least {floor:.1%}", shown, holds))
     return found
 
 
 def main() -> None:
     """Train what is missing, then write the table."""
     arguments = options(__doc__, tuple(NETWORKS), range(3)).parse_args()
-    networks, seeds, whole = chosen(arguments)
+    networks, seeds, _ = chosen(arguments)
     jobs = [
         Job(
             f"{network}/{seed}",
@@ -134,8 +134,7 @@ def main() -> None:
     measured = measure("train_dense", jobs, arguments)
     for key, job in measured.items():
         sys.stdout.write(f"{key:24} test {job['value']['test']:.2%}  {job['seconds']:.0f} s\n")
-    if whole:
-        write("train_dense", "no paper: the networks that the others start from", claims(measured), measured)
+    finish("train_dense", "none: the networks that the others start from", claims(measured), measured, arguments)
 
 
 if __name__ == "__main__":
