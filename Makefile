@@ -11,7 +11,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 SCRIPTS := $(sort $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
-TYPED   := $(wildcard src tests benchmarks)
+TYPED   := $(wildcard src tests benchmarks reproductions)
 # docs/_generate/NAME.py prints the page docs/NAME.md
 PAGES   := $(patsubst docs/_generate/%.py,%,$(wildcard docs/_generate/[a-z]*.py))
 

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from _harness import Claim, Job, chosen, finish, load_result, mean, measure, options, shortened
+from _reproduction import Claim, Job, chosen, finish, load_result, mean, measure, options, shortened
 from torch import nn
 
 import secateur as sc

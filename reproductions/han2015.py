@@ -24,7 +24,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from _harness import CHECKPOINTS, Claim, Job, chosen, finish, load_result, mean, measure, options, shortened
+from _reproduction import CHECKPOINTS, Claim, Job, chosen, finish, load_result, mean, measure, options, shortened
 from torch import nn
 
 import secateur as sc

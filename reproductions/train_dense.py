@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _harness import CHECKPOINTS, Claim, Job, chosen, finish, mean, measure, options, shortened, tell
+from _reproduction import CHECKPOINTS, Claim, Job, chosen, finish, mean, measure, options, shortened, tell
 
 from secateur.tasks import evaluate, train
 from secateur.tasks.fashion import NETWORKS, fashion

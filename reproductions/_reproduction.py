@@ -235,11 +235,11 @@ def shortened(task: Task, samples: int = 512) -> Task:
     Returns:
         The task on the first samples of each split.
     """
-    few = {
-        split: TensorDataset(*(tensor[:samples] for tensor in getattr(task, split).tensors))
-        for split in ("train", "validation", "test")
-    }
-    return replace(task, **few)
+    train, validation, test = (
+        TensorDataset(*(tensor[:samples] for tensor in data.tensors))  # type: ignore[attr-defined]
+        for data in (task.train, task.validation, task.test)
+    )
+    return replace(task, train=train, validation=validation, test=test)
 
 
 def tell(words: str) -> None:
