@@ -104,7 +104,9 @@ class Tools:
             path = tree / PREFIX / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(part)
-        self.make("dpkg-deb", '[ "$1" = --extract ] && [ -f "$2" ] || exit 3', f'{self.copy} -R {shlex.quote(str(tree))} "$3"')
+        self.make(
+            "dpkg-deb", '[ "$1" = --extract ] && [ -f "$2" ] || exit 3', f'{self.copy} -R {shlex.quote(str(tree))} "$3"'
+        )
         return tree
 
     def serving(self, kind: str, content: Mapping[str, bytes] = CONTENT) -> Source:
