@@ -18,7 +18,7 @@ PAGES   := $(patsubst docs/_generate/%.py,%,$(wildcard docs/_generate/[a-z]*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv demo test check format lint types imports fresh pages fix bench reproductions docs clean
+.PHONY: help venv demo data test check format lint types imports fresh pages fix bench reproductions docs clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [WORKERS=2] [ARGS=\"-k units\"]"
@@ -42,6 +42,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## prune a small network and write runs/demo
 	$(BIN)/secateur demo --out runs/demo --resume
+
+data: $(STAMP) ## fetch the data sets and trained models that some tests use (230 MB)
+	$(BIN)/secateur data --all
 
 test: export OMP_NUM_THREADS := 1
 test: $(STAMP) ## tests, doctests, and the Python blocks of the Markdown pages

@@ -119,7 +119,7 @@ def dense(network: str, penalty: str, seed: int, arguments: argparse.Namespace) 
     return {"dense": evaluate(model, setting.task), "pruned_only": pruned}
 
 
-def fine_tuned(network: str, penalty: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+def fine_tuned(network: str, penalty: str, seed: int, arguments: argparse.Namespace) -> dict[float, float]:
     """Accuracy when pruned to each ratio at once and trained on."""
     setting = Setting(network, penalty, seed, arguments)
     model = setting.dense()

@@ -115,7 +115,7 @@ def start_of(network: str, seed: int, arguments: argparse.Namespace) -> tuple[Ta
     return (shortened(task) if arguments.short else task), model
 
 
-def free(plan: sc.Plan) -> list[Any]:
+def free(plan: sc.Plan) -> list[sc.Part]:
     """The parts of the layers that are pruned."""
     return [part for part in plan.parts if not part.units.frozen]
 
@@ -128,7 +128,7 @@ def ratio_of(plan: sc.Plan) -> float:
 
 def bytes_of(plan: sc.Plan, grain: str) -> int:
     """Bytes of the weights that are left and of what says where they are."""
-    weights = sum(part.weights - part.weights_removed for part in free(plan))
+    weights: int = sum(part.weights - part.weights_removed for part in free(plan))
     if grain == "2:4":
         return 4 * weights + math.ceil(2 * weights / 8)
     bits = 0

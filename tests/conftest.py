@@ -1,10 +1,12 @@
-"""What the tests share: how hypothesis searches, and a seeded generator."""
+"""What the tests share: how hypothesis searches, a seeded generator, and a data set."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from tests.fashion_data import fashion_mnist  # noqa: F401  a fixture
 
 # The same examples on every run and every machine. Time is no criterion: machines are shared.
 settings.register_profile(

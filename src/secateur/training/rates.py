@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeAlias
 
 from secateur.errors import RunError
-from secateur.recipe import Recipe
+from secateur.recipe import Recipe, name_of
 
 Rate: TypeAlias = Callable[[float], float]
 """From epochs done, a fraction within an epoch, to the factor on the learning rate."""
@@ -79,7 +79,7 @@ def steps(at: Sequence[float], *, divide_by: float = 10) -> Rate:
         >>> [steps([2, 3])(epoch) for epoch in range(4)]
         [1.0, 1.0, 0.1, 0.01]
     """
-    if list(at) != sorted(set(at)) or not 0 < divide_by < math.inf:
+    if list(at) != sorted(set(at)) or not all(map(math.isfinite, at)) or not 0 < divide_by < math.inf:
         raise RunError(f"steps({list(at)}, divide_by={divide_by}); expected rising epochs and a divisor above 0")
     return Recipe(f"steps({list(at)}, divide_by={divide_by:g})", partial(_steps, tuple(at), divide_by))
 
@@ -97,6 +97,9 @@ def rewound(rate: Rate, epoch: float) -> Rate:
     Returns:
         A function of the epochs done since.
 
+    Raises:
+        RunError: `epoch` is below 0 or not finite.
+
     Reference:
         Renda, Frankle, Carbin (2020), Comparing Rewinding and Fine-tuning in Neural Network Pruning, section 2.
 
@@ -104,7 +107,9 @@ def rewound(rate: Rate, epoch: float) -> Rate:
         >>> rewound(cosine(4), 3)(0) == cosine(4)(3)
         True
     """
-    return Recipe(f"rewound({getattr(rate, 'name', rate)}, {epoch:g})", partial(_rewound, rate, epoch))
+    if not 0 <= epoch < math.inf:
+        raise RunError(f"rewound to epoch {epoch}; expected 0 or more, an epoch of the earlier run")
+    return Recipe(f"rewound({name_of(rate)}, {epoch:g})", partial(_rewound, rate, epoch))
 
 
 def _constant(epoch: float) -> float:

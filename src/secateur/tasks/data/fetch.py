@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
 import subprocess  # the tools that fetch packages; no shell, fixed arguments
 import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -17,6 +19,7 @@ from secateur.errors import DataError
 from secateur.tasks.data.source import KINDS, Source, cache_folder
 
 SECONDS = 900  # for one tool
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
 
 
 def fetch(source: Source, folder: Path | None = None, *, say: Callable[[str], None] = print) -> Path:
@@ -36,9 +39,11 @@ def fetch(source: Source, folder: Path | None = None, *, say: Callable[[str], No
         The folder that holds the files.
 
     Raises:
-        DataError: The tool is missing or fails, or a checksum differs; what was there before is left alone.
+        DataError: The tool is missing or fails, the package is damaged, or a checksum differs; what was there
+            before is left alone.
     """
-    target = (cache_folder() if folder is None else folder) / source.name
+    # Absolute, because the tools run in folders of their own.
+    target = (cache_folder() if folder is None else folder).absolute() / source.name
     if source.present(target):
         source.check(target)
         return target
@@ -50,7 +55,8 @@ def fetch(source: Source, folder: Path | None = None, *, say: Callable[[str], No
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as work:
             kept = _kept(source, _archive(source, Path(work)), Path(work))
             source.check(kept)
-            kept.replace(target)
+            if not source.present(target):  # another process may have been quicker
+                kept.replace(target)
     except OSError as error:
         raise DataError(f"{source.name} could not be written to {target}: {error}") from error
     return target
@@ -95,7 +101,16 @@ def _apt(source: Source, place: Path, work: Path) -> None:
 def _run(source: Source, command: list[str], place: Path) -> None:
     tool = command[0]
     try:
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=SECONDS, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command,
+            cwd=place,
+            stdin=subprocess.DEVNULL,  # nobody answers questions
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
+        )
     except FileNotFoundError as error:
         raise DataError(f"{source.name} is fetched by {tool}, which is not on this system. {source.way()}") from error
     except subprocess.TimeoutExpired as error:
@@ -103,7 +118,8 @@ def _run(source: Source, command: list[str], place: Path) -> None:
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()
         said = words[-1] if words else f"exit code {done.returncode}"
-        raise DataError(f"{' '.join(command[:3])} failed for {source.package}: {said}. {source.way()}")
+        what = next(part for part in command[1:] if not part.startswith("-"))
+        raise DataError(f"{Path(tool).name} {what} failed for {source.package}: {said}. {source.way()}")
 
 
 def _check_archive(source: Source, path: Path) -> None:
@@ -126,9 +142,20 @@ def _kept(source: Source, archive: Path, work: Path) -> Path:
         unpacked = work / "unpacked"
         _run(source, ["dpkg-deb", "--extract", str(archive), str(unpacked)], work)
         for name in source.files:
-            if (unpacked / source.prefix / name).is_file():
-                shutil.copyfile(unpacked / source.prefix / name, kept / name)
+            path = (unpacked / source.prefix / name).resolve()
+            if path.is_relative_to(unpacked.resolve()) and path.is_file():  # no link that leads out of the package
+                (kept / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, kept / name)
         return kept
+    try:
+        _unpack(source, archive, kept)
+    except DAMAGED as error:
+        said = str(error).partition("\n")[0].rstrip(":")
+        raise DataError(f"{source.name}: the package {archive.name} is damaged ({said}). {source.way()}") from error
+    return kept
+
+
+def _unpack(source: Source, archive: Path, kept: Path) -> None:
     members = _zip_members if source.kind == "wheel" else _tar_members
     for name, content in members(archive):
         inside = _inside(source, name)
@@ -136,7 +163,6 @@ def _kept(source: Source, archive: Path, work: Path) -> Path:
             path = kept / inside
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content())
-    return kept
 
 
 def _inside(source: Source, name: str) -> PurePosixPath | None:

