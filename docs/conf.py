@@ -1,6 +1,19 @@
 """Settings of the documentation's build. Nothing here uses the network."""
 
+import sys
 from importlib.metadata import version as version_of
+
+from secateur.errors import DataError
+from secateur.tasks.data import SOURCES, Source, locate
+
+
+def _there(source: Source) -> bool:
+    try:
+        return bool(locate(source))
+    except DataError as error:
+        sys.stderr.write(f"the tutorials are shown without results: {error}\n")
+        return False
+
 
 project = "secateur"
 author = "The secateur authors"
@@ -8,7 +21,7 @@ copyright = author
 version = release = version_of("secateur")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
@@ -19,6 +32,12 @@ exclude_patterns = ["_build", "_generate"]
 
 html_theme = "furo"
 html_title = f"secateur {release}"
+
+# The tutorials are run while the pages are built, on the real data, if it is on this machine.
+nb_execution_mode = "force" if _there(SOURCES["fashion-mnist"]) else "off"
+nb_execution_timeout = 600  # seconds, of one cell
+nb_execution_raise_on_error = True
+nb_merge_streams = True
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import sys
 import threading
 import time
@@ -188,6 +189,7 @@ def finish(
         "seeds": list(seeds),
         "claims": [asdict(claim) for claim in claims],
         "core_seconds": round(sum(job["seconds"] for job in measured.values()), 1),
+        "processor": processor(),
         **machine(),
         **more,
         "jobs": {key: job["value"] for key, job in measured.items()},
@@ -198,6 +200,18 @@ def finish(
     place = RESULTS if whole else arguments.work
     (place / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     tell(f"written: {place / name}.json")
+
+
+def processor() -> str:
+    """The processor's own name, and how many of its cores this machine has.
+
+    Returns:
+        In words.
+    """
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def load_result(name: str) -> dict[str, Any] | None:

@@ -61,4 +61,4 @@ def _count_down(folder: Path, point: int) -> None:
         change()
         flush(descriptor)
 
-    os.fsync = fsync
+    os.fsync = fsync  # type: ignore[assignment]
