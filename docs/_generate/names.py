@@ -52,8 +52,21 @@ TERMS = (
     ("L1 regularisation", "training.l1"),
     ("L2 regularisation", "training.l2"),
     ("group lasso", "training.group_lasso"),
+    ("a rate that falls along a cosine, after a rise", "training.rates.cosine"),
+    ("learning-rate rewinding", "training.rates.rewound"),
+    ("weight rewinding, lottery ticket", "training.rewind"),
+    ("knowledge distillation", "training.distill"),
+    ("dropout ratio adjustment", "training.adjusted_dropout"),
+    ("a penalty in place of weight decay", "training.undecayed"),
     ("model, data, loss and metric", "Task"),
     ("handwritten digits", "tasks.digits"),
+    ("Fashion-MNIST", "tasks.fashion"),
+    ("LeNet-300-100", "tasks.networks.lenet_300_100"),
+    ("LeNet-5", "tasks.networks.lenet_5"),
+    ("VGG", "tasks.networks.vgg_small"),
+    ("ResNet-20", "tasks.networks.resnet_20"),
+    ("ResNet with bottlenecks", "tasks.networks.resnet_20_bottleneck"),
+    ("MobileNetV1, depthwise-separable convolution", "tasks.networks.mobilenet_v1"),
     ("laws for a granularity of one's own", "testing.check_granularity"),
     ("laws for a criterion of one's own", "testing.check_criterion"),
 )
@@ -82,15 +95,22 @@ def tests(path: str) -> str:
     return f"`{best.relative_to(ROOT).as_posix()}`" if counts[best] else ""
 
 
+def reproductions(path: str) -> str:
+    """The papers measured again that use a thing."""
+    word = re.compile(rf"\b{re.escape(path.rpartition('.')[2])}\(")
+    scripts = sorted((ROOT / "reproductions").glob("[a-z]*[0-9]*.py"))
+    return ", ".join(f"`{script.stem}`" for script in scripts if word.search(script.read_text()))
+
+
 def main() -> None:
     """Print the page."""
     print("# Names\n")
     print("From the terms of lectures and papers to what they are called here; `sc` is `import secateur as sc`.")
     print("`make pages` makes this page.\n")
-    print("| term | here | paper | tested in |")
-    print("|---|---|---|---|")
+    print("| term | here | paper | tested in | measured again in |")
+    print("|---|---|---|---|---|")
     for term, path in TERMS:
-        print(f"| {term} | `sc.{path}` | {paper(found(path))} | {tests(path)} |")
+        print(f"| {term} | `sc.{path}` | {paper(found(path))} | {tests(path)} | {reproductions(path)} |")
 
 
 if __name__ == "__main__":
