@@ -168,6 +168,7 @@ def hold_and_train(model: nn.Module, plan: Plan, bench: Bench, state: str, befor
         early = bench.task.model().to(bench.numerics.device)
         load_weights(early, bench.folder.file("early.safetensors"))
         rewind(model, early.state_dict(), plan)
+        plan = replace(plan, updates={})  # they are for the trained weights
 
     def on_epoch(so_far: History) -> None:
         note_sparsity(bench.folder, len(before.losses) + len(so_far.losses), plan)
