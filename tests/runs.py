@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -132,7 +132,9 @@ class Training:
 
     def __init__(self, optimizer: str = "sgd", hook: str = "none", loader: str = "own generator", seed: int = 6):
         self.model = with_dropout(seed=seed)  # a run that is gone on with does not depend on its weights
-        self.hook, self.loader, self.kind = HOOKS[hook](self.model), LOADERS[loader](3), OPTIMIZERS[optimizer]
+        self.hook, self.kind = HOOKS[hook](self.model), OPTIMIZERS[optimizer]
+        self.loader: Iterable[Any] = LOADERS[loader](3)
+        self.loss: Callable[[Tensor, Any], Tensor] = LOSS
         self.optimizers: list[Optimizer] = []
         self.steps = 0
         torch.manual_seed(seed)
@@ -146,11 +148,11 @@ class Training:
     ) -> History:
         """Train; `stop` says in which step the data give out."""
 
-        def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        def loss(outputs: Tensor, labels: Any) -> Tensor:
             if self.steps == stop:
                 raise error
             self.steps += 1
-            return LOSS(outputs, labels)
+            return self.loss(outputs, labels)
 
         def validate(model: nn.Module) -> float:
             torch.rand(1)  # draws from the global generator, too

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from secateur.tasks import Task
@@ -40,3 +42,13 @@ def tiny() -> Task:
         epochs=2,
         learning_rate=0.1,
     )
+
+
+def noisy(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images with some noise on top."""
+    return images + 0.1 * torch.randn(images.shape, generator=generator)
+
+
+def augmented() -> Task:
+    """The task, its training images changed anew in every epoch."""
+    return replace(tiny(), augment=noisy)

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+from torch.optim import Optimizer
 
 import secateur as sc
 from secateur import granularity
 from secateur.index_maps import Arange
-from secateur.training import finetune, group_lasso, l1, l2
+from secateur.training import finetune, group_lasso, l1, l2, sgd, undecayed
 from secateur.training.regularizers import Regularizer
 from secateur.units import ParameterAxis, Units
 from tests.nets import LAYERS, Tied, layer
-from tests.small import FIXED, GRANULARITIES, network
+from tests.runs import LOSS
+from tests.small import FIXED, GRANULARITIES, data, network
 
 # A sum of at most 504 terms, each with a few roundings of 2^-53, in two orders.
 SUMS = 504 * 4 * 2**-53
@@ -180,6 +183,70 @@ def test_a_weight_shrinks_the_more_the_stronger_the_penalty() -> None:
         )
         assert model.weight.item() == pytest.approx(1 + 0.1 * (2 - strength), rel=4 * 2**-53)
         assert history.losses == (strength - 2,)  # the objective, not the loss alone
+
+
+# ---------------------------------------------------------------------- in place of weight decay
+
+
+def two_groups(parameters: list[nn.Parameter], rate: float) -> Optimizer:
+    groups = [{"params": parameters[:1], "weight_decay": 0.5}, {"params": parameters[1:]}]
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=0.25)
+
+
+@pytest.mark.parametrize(("optimizer", "decay"), [(sgd, [5e-4]), (two_groups, [0.5, 0.25]), (torch.optim.Adam, [0])])
+def test_an_undecayed_optimizer_is_the_same_without_weight_decay(
+    optimizer: Callable[..., Optimizer], decay: list[float]
+) -> None:
+    parameters = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))]
+    with_decay, without = optimizer(parameters, 0.125), undecayed(optimizer)(parameters, 0.125)
+    assert [group["weight_decay"] for group in with_decay.param_groups] == decay
+    assert type(with_decay) is type(without)
+    for one, two in zip(with_decay.param_groups, without.param_groups, strict=True):
+        assert two == {**one, "weight_decay": 0}
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    without.step()
+    assert all(bool((parameter == 1).all()) for parameter in parameters)
+
+
+def test_l2_is_weight_decay_on_weights_and_l1_is_not() -> None:
+    """On a loss without slope w <- w - 0.1 * 2 * 0.25 w = 0.95 w, as with decay 0.5; l1: w - 0.1 * 0.25 sign(w)."""
+    left = {}
+    for name, optimizer, penalty in (
+        ("decay", lambda p, rate: torch.optim.SGD(p, lr=rate, weight_decay=0.5), None),
+        ("l2", undecayed(torch.optim.SGD), l2(0.25)),
+        ("l1", undecayed(torch.optim.SGD), l1(0.25)),
+        ("both", lambda p, rate: torch.optim.SGD(p, lr=rate, weight_decay=0.5), l2(0.25)),
+    ):
+        model = nn.Linear(2, 1, bias=False).double()
+        model.weight.data.copy_(torch.tensor([[2.0, -1.0]]))
+        batch = [(torch.zeros(1, 2).double(), torch.zeros(1))]
+        more: dict[str, Any] = {"optimizer": optimizer, "regularizer": penalty}
+        finetune(model, batch, lambda y, _: 0 * y.sum(), learning_rate=0.1, divide_by=1, epochs=1, **more)
+        left[name] = model.weight.flatten().tolist()
+    near = {"abs": 8 * 2**-53}  # a few roundings of numbers below 2
+    assert left["l2"] == pytest.approx([1.9, -0.95], **near)
+    assert left["decay"] == pytest.approx([1.9, -0.95], **near)
+    assert left["both"] == pytest.approx([1.8, -0.9], **near)
+    assert left["l1"] == pytest.approx([1.975, -0.975], **near)
+
+
+def test_training_with_l1_ends_in_other_weights_than_with_l2() -> None:
+    left = []
+    for penalty in (l1(1e-3), l2(1e-3)):
+        model = network()
+        finetune(
+            model,
+            [data()],
+            LOSS,
+            learning_rate=0.1,
+            divide_by=1,
+            epochs=3,
+            optimizer=undecayed(sgd),
+            regularizer=penalty,
+        )
+        left.append(weights_of(model))
+    assert not torch.equal(left[0], left[1])
 
 
 # ---------------------------------------------------------------------------------- gradients

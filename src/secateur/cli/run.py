@@ -20,7 +20,7 @@ from secateur import ranks, schedules
 from secateur.budget import Budget
 from secateur.cli.names import RETURNS, factories, pairs, resolve, summary, usage
 from secateur.criteria import normalized
-from secateur.errors import SecateurError, UnknownNameError
+from secateur.errors import RunError, SecateurError, UnknownNameError
 from secateur.pruner import Pruner
 from secateur.reporting import print_summary, write_page
 from secateur.tasks import Task, load_task
@@ -35,6 +35,8 @@ from secateur.workflow import (
     PruneJob,
     Recovery,
     RunFolder,
+    check_job,
+    earlier_run,
     finetune_task,
     open_run,
     prune_task,
@@ -42,8 +44,7 @@ from secateur.workflow import (
     read_run,
     run_demo,
 )
-
-SCHEDULES = ("one_shot", "linear", "cubic", "iterative")
+from secateur.workflow.recovery import SCHEDULES
 
 
 def demonstrate(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json: bool, show: bool) -> None:
@@ -92,16 +93,26 @@ def finetune(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json: b
         show: Open the page.
     """
     with together():
-        before = read_run(Path(settings["run"]))["settings"]
-        told = {key: settings[key] if settings[key] is not None else before.get(key) for key in TASK}
+        told = _task_of(settings, read_run(Path(settings["run"]))["settings"])
         job = FinetuneJob(Path(settings["run"]), _recovery(settings), _numerics(settings), settings["seed"])
-        task = _task({"task": "digits", **told})
+        task = _task(told)
+        earlier_run(task, job)
         folder = open_run(out, {"command": "finetune", **settings, **told}, resume=resume)
         results = _results(folder, lambda: finetune_task(task, job, folder, say=_say, progress=not as_json))
         present(results, folder.file("report.html"), as_json=as_json, show=show)
 
 
 TASK = ("task", "network", "data_dir")
+
+
+def _task_of(settings: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that make a task: what is not given is as it was, unless it was of another task."""
+    told = {key: settings[key] for key in TASK}
+    if told["task"] in (None, before.get("task")):
+        told = {key: before.get(key) if value is None else value for key, value in told.items()}
+    if told["task"] is None:
+        raise RunError(f"the run in {settings['run']} does not say of which task it is: name it by --task")
+    return told
 
 
 def _task(settings: Mapping[str, Any]) -> Task:
@@ -175,7 +186,7 @@ def _numerics(settings: Mapping[str, Any]) -> Numerics:
     if device == "auto":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()  # which fails where there is a name and no numbers
     except (RuntimeError, AssertionError) as error:
         raise SecateurError(f"--device {device}: {str(error).splitlines()[0]}; expected cpu, cuda or auto") from error
     return Numerics(device, torch.bfloat16 if settings["autocast"] else None, settings["accumulate"])
@@ -230,6 +241,7 @@ def _budget(settings: Mapping[str, Any], levels: tuple[float, ...]) -> Budget | 
 
 def _try_out(task: Task, job: PruneJob) -> None:
     """Plan on an untrained model first: what is wrong with names or budget shows before any training."""
+    check_job(task, job)
     model = task.model()
     scoreless = dataclasses.replace(job.pruner, method=resolve("criterion", "magnitude"))
     scoreless.plan(model, job.budget)

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,7 +33,7 @@ def load_task(name: str, **options: Any) -> Task:
 
     Raises:
         UnknownNameError: There is no such built-in task, or no such attribute.
-        DataError: The module cannot be imported, the attribute is no task, or it takes no such option.
+        DataError: The module cannot be imported, the attribute is no task, or it takes no such option or needs more.
 
     Example:
         >>> load_task("digits").name
@@ -52,16 +52,25 @@ def load_task(name: str, **options: Any) -> Task:
 
 def _made(name: str, value: Any, options: Mapping[str, Any]) -> Task:
     given = {key: option for key, option in options.items() if option is not None}
-    task = value
-    if callable(value) and not isinstance(value, Task):
-        accepted = inspect.signature(value).parameters
-        task = value(**given) if set(given) <= set(accepted) else None
-    if given and (task is None or task is value):
-        named = " and ".join(f"--{key.replace('_', '-')}" for key in given)
-        raise DataError(f"the task {name} does not take {named}; leave it out")
+    makes = callable(value) and not isinstance(value, Task)
+    takes = inspect.signature(value).parameters.values() if makes else ()
+    known = given if any(item.kind is item.VAR_KEYWORD for item in takes) else {item.name for item in takes}
+    if refused := [key for key in given if key not in known]:
+        raise DataError(f"the task {name} does not take {_written(refused)}; leave it out")
+    if lacking := [item.name for item in takes if _needed(item) and item.name not in given]:
+        raise DataError(f"the task {name} needs {_written(lacking)}; give it, or a default in the function")
+    task = value(**given) if makes else value
     if not isinstance(task, Task):
         raise DataError(f"{name} is {type(task).__name__}; expected a secateur Task, or a function that returns one")
     return task
+
+
+def _written(options: Iterable[str]) -> str:
+    return " and ".join(f"--{option.replace('_', '-')}" for option in options)
+
+
+def _needed(item: inspect.Parameter) -> bool:
+    return item.default is item.empty and item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)
 
 
 def _module(name: str) -> ModuleType:

@@ -33,10 +33,11 @@ def distill(
 
     with z the logits of the network, z_t those of the teacher, y the targets, the divergence a mean over samples. The
     factor T^2 keeps the gradient of the second term as large as at T = 1. The teacher runs in evaluation mode, without
-    gradients, on the very inputs that the network sees, augmentation included.
+    gradients, on the very inputs that the network sees, augmentation included. At w = 1 the targets are not looked at,
+    so they may be anything.
 
     Args:
-        teacher: Returns logits `(samples, classes, ...)` for the inputs of a batch.
+        teacher: Returns logits `(samples, classes, ...)` for the inputs of a batch, as many as the network.
         batches: (inputs, targets) pairs.
         loss: Of (outputs, targets): a scalar tensor.
         temperature: T, above 0.
@@ -62,8 +63,13 @@ def distill(
         >>> round(both(same(inputs), targets).item(), 4)
         0.3466
     """
-    if not 0 < temperature < math.inf or not 0 <= weight <= 1:
-        raise RunError(f"distill at temperature {temperature}, weight {weight}; expected above 0, and from 0 to 1")
+    if not 0 < temperature < math.inf:
+        raise RunError(f"the temperature of distillation is {temperature}; expected a number above 0, such as 4")
+    if not 0 <= weight <= 1:
+        raise RunError(
+            f"the weight of distillation is {weight}; expected a number from 0, nothing from the teacher, to 1, "
+            "nothing from the targets"
+        )
     return Taught(teacher, batches, autocast), partial(_both, loss, temperature, weight)
 
 
@@ -114,8 +120,22 @@ class Taught:
 
 def _both(loss: Loss, temperature: float, weight: float, outputs: Tensor, targets: tuple[Any, Tensor]) -> Tensor:
     truth, logits = targets
-    log_p = nn.functional.log_softmax(outputs.float() / temperature, 1)
-    log_q = nn.functional.log_softmax(logits.float() / temperature, 1)
+    if weight == 0:
+        return loss(outputs, truth)
+    taught = temperature**2 * _divergence(outputs, logits, temperature)
+    return taught if weight == 1 else (1 - weight) * loss(outputs, truth) + weight * taught
+
+
+def _divergence(outputs: Any, logits: Tensor, temperature: float) -> Tensor:
+    if not isinstance(outputs, Tensor) or outputs.shape != logits.shape:
+        found = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"type {type(outputs).__name__}"
+        raise ModelError(
+            f"the network returned outputs of {found}, its teacher logits of shape {tuple(logits.shape)}; expected as "
+            "many of one as of the other. Give a teacher of the same classes"
+        )
+    log_p, log_q = (
+        nn.functional.log_softmax(value.to(torch.promote_types(value.dtype, torch.float32)) / temperature, 1)
+        for value in (outputs, logits)
+    )
     # the mean over samples, and over positions where there are some
-    divergence = (log_q.exp() * (log_q - log_p)).sum(1).mean()
-    return (1 - weight) * loss(outputs, truth) + weight * temperature**2 * divergence
+    return (log_q.exp() * (log_q - log_p)).sum(1).mean()

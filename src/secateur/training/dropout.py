@@ -13,6 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from secateur.batches import call, device_of, mode, to_device
 from secateur.errors import ModelError
+from secateur.masking import check_fits
 from secateur.plan import Plan
 
 
@@ -23,8 +24,8 @@ def adjusted_dropout(model: nn.Module, plan: Plan, example: Any) -> Generator[Ma
     .. math:: D_r = D_o \sqrt{C_{ir} / C_{io}}
 
     with C_io the connections of the layer that feeds the dropout, C_ir those that the plan leaves. The layer is the
-    last one of the plan that runs before the dropout, as seen in a forward pass on the example; a dropout before the
-    first stays as it is.
+    last one of the plan that runs before the dropout, as seen in a forward pass on the example, also if it keeps all
+    of them; a dropout before the first stays as it is, and one that is used several times goes by its last use.
 
     Args:
         model: Its rates are changed inside the `with` block, and put back after it.
@@ -36,6 +37,7 @@ def adjusted_dropout(model: nn.Module, plan: Plan, example: Any) -> Generator[Ma
 
     Raises:
         ModelError: No dropout of the model is fed by a layer of the plan.
+        PlanError: The plan does not fit the model.
 
     Reference:
         Han et al. (2015), Learning both Weights and Connections for Efficient Neural Networks, section 3.2, equation 2.
@@ -54,12 +56,14 @@ def adjusted_dropout(model: nn.Module, plan: Plan, example: Any) -> Generator[Ma
         >>> model[1].p
         0.5
     """
-    left = {name: float(kept.float().mean()) for name, kept in plan.masks().items()}
+    check_fits(model, plan)
+    left = _left(plan)
     drops = {name: module for name, module in model.named_modules() if isinstance(module, _DropoutNd)}
     feeding = _feeding(model, set(left), set(drops), example)
     if not feeding:
         raise ModelError(
-            f"no dropout of {type(model).__name__} is fed by a layer of the plan; leave the adjustment out"
+            f"no dropout of {type(model).__name__} is fed by a layer of the plan; expected a module such as nn.Dropout "
+            "after one. Leave the adjustment out"
         )
     before = {name: drops[name].p for name in feeding}
     try:
@@ -69,6 +73,13 @@ def adjusted_dropout(model: nn.Module, plan: Plan, example: Any) -> Generator[Ma
     finally:
         for name, rate in before.items():
             drops[name].p = rate
+
+
+def _left(plan: Plan) -> dict[str, float]:
+    """The fraction of the connections that stay, for every weight of the plan."""
+    masks = plan.masks()  # without those that stay whole
+    weights = [axis.parameter for part in plan.parts for axis, role in part.units.role.items() if role in ("out", "in")]
+    return {name: float(masks[name].double().mean()) if name in masks else 1.0 for name in weights}
 
 
 def _feeding(model: nn.Module, parameters: set[str], drops: set[str], example: Any) -> dict[str, str]:

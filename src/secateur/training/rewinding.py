@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from secateur.errors import ModelError
-from secateur.masking import mask
+from secateur.masking import check_fits, zero
 from secateur.plan import Plan
 
 
@@ -23,11 +22,11 @@ def rewind(model: nn.Module, early: Mapping[str, Tensor], plan: Plan) -> None:
     Args:
         model: Changed in place: parameters and buffers.
         early: Its `state_dict` at that time.
-        plan: What is removed, decided on the trained weights.
+        plan: What is removed, decided on the trained weights; new values that it has for weights are left out.
 
     Raises:
-        ModelError: The state is that of another model.
-        PlanError: The plan does not fit the model.
+        ModelError: The state is that of another model, which is untouched then.
+        PlanError: The plan does not fit the model, which is untouched then.
 
     Reference:
         Frankle, Carbin (2019), The Lottery Ticket Hypothesis, section 1; Frankle, Dziugaite, Roy, Carbin (2020), Linear
@@ -35,6 +34,7 @@ def rewind(model: nn.Module, early: Mapping[str, Tensor], plan: Plan) -> None:
         Rewinding and Fine-tuning in Neural Network Pruning, section 2.
 
     Example:
+        >>> import torch
         >>> import secateur as sc
         >>> model = nn.Linear(2, 1, bias=False)
         >>> _ = model.weight.data.copy_(torch.tensor([[0.3, 0.2]]))
@@ -47,14 +47,16 @@ def rewind(model: nn.Module, early: Mapping[str, Tensor], plan: Plan) -> None:
     """
     now, then = _shapes(model.state_dict()), _shapes(early)
     if differing := sorted(name for name in {*now, *then} if now.get(name) != then.get(name)):
+        shown = "; ".join(f"{name}: {then.get(name, 'none')}, model {now.get(name, 'none')}" for name in differing[:3])
         raise ModelError(
-            f"the earlier state differs from {type(model).__name__} in {differing[:3]}; expected a state of this model"
+            f"the earlier state is not one of this {type(model).__name__}: {len(differing)} entries differ ({shown}). "
+            "Give its own `state_dict` of an earlier time"
         )
-    with torch.no_grad():
-        model.load_state_dict(early)
-        mask(model, plan, inplace=True)
+    check_fits(model, plan)
+    model.load_state_dict(early)
+    zero(model, {name: ~kept for name, kept in plan.masks().items()})
 
 
-def _shapes(state: Mapping[str, Any]) -> dict[str, torch.Size]:
+def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...] | str]:
     # a module's extra state may be anything
-    return {name: value.shape for name, value in state.items() if isinstance(value, Tensor)}
+    return {name: tuple(value.shape) if isinstance(value, Tensor) else "no tensor" for name, value in state.items()}

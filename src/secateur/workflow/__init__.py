@@ -2,8 +2,8 @@
 
 from secateur.workflow.demo import Demo, run_demo
 from secateur.workflow.dense import Dense, Numerics
-from secateur.workflow.finetune import FinetuneJob, finetune_task
-from secateur.workflow.prune import PruneJob, prune_task
+from secateur.workflow.finetune import FinetuneJob, earlier_run, finetune_task
+from secateur.workflow.prune import PruneJob, check_job, prune_task
 from secateur.workflow.recovery import Recovery
 from secateur.workflow.run_folder import RunFolder, open_run, read_results, read_run
 
@@ -15,6 +15,8 @@ __all__ = [
     "PruneJob",
     "Recovery",
     "RunFolder",
+    "check_job",
+    "earlier_run",
     "finetune_task",
     "open_run",
     "prune_task",

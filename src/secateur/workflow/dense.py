@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from secateur.errors import RunError
 from secateur.tasks import Task, train
 from secateur.training import Regularizer, undecayed
 from secateur.weights import load_weights
@@ -22,11 +23,26 @@ class Dense:
         epochs: Of training; None: the task's.
         weights: A file of weights to take instead of training.
         regularizer: Penalty of the loss while it is trained, in place of weight decay.
+
+    Raises:
+        RunError: There are weights, so that nothing is trained, and a penalty all the same.
     """
 
     epochs: int | None = None
     weights: Path | None = None
     regularizer: Regularizer | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done together.
+
+        Raises:
+            RunError: There are weights and a penalty.
+        """
+        if self.weights is not None and self.regularizer is not None:
+            raise RunError(
+                f"{self.regularizer} penalises dense training, in the place of which there are the weights of "
+                f"{self.weights}: leave out --regularize or --weights"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +53,10 @@ def finetune_task(
 
     Returns:
         The results, plain JSON: accuracies before any pruning, right after it, and now; the history of both runs.
-
-    Raises:
-        RunError: The run is not finished, or pruned nothing.
     """
     started = time.perf_counter()
-    earlier = read_results(job.run)
-    if earlier.get("kind") != "prune":
-        raise RunError(f"{job.run} holds a run of {earlier.get('kind')!r}; expected one of secateur prune or finetune")
-    epochs = earlier["settings"].get("dense_epochs") or task.epochs
-    check(job.recovery, epochs, trained_here=False)
+    earlier = earlier_run(task, job)
+    epochs = earlier["dense_epochs"]
     dense, model = task.model(), task.model()
     load_weights(dense, job.run / "dense.safetensors")
     load_weights(model, job.run / "weights.safetensors")
@@ -71,17 +65,42 @@ def finetune_task(
     was = folder.once("before", lambda: evaluate(model, task))
     say(f"training {job.run} on, from {task.metric_name} {was:.4g}")
     unused = Pruner(magnitude(), weight(), uniform())
+    held = replace(plan, updates={})  # what the plan mended has been trained since
     bench = Bench(task, unused, None, job.recovery, job.numerics, folder, dense, epochs, job.seed, progress=progress)
     with seeded(job.seed):
-        history = hold_and_train(model, plan, bench, "recovery", before)
+        history = hold_and_train(model, held, bench, "recovery", before)
     now = folder.once("fine_tuned", lambda: evaluate(model, task))
     return {
         **results_of(task, folder, plan, history, dense, model),
         "seeds": [job.seed],
         "accuracy": {**earlier["accuracy"], "fine_tuned": now},
         "before": was,
+        "dense_epochs": epochs,
         "seconds": round(time.perf_counter() - started, 2),
     }
+
+
+def earlier_run(task: Task, job: FinetuneJob) -> dict[str, Any]:
+    """Results of the run whose network is trained on; refuse what cannot be done, before anything is.
+
+    Args:
+        task: The task of that run.
+        job: Which run, and how.
+
+    Returns:
+        The results; epochs of dense training are among them.
+
+    Raises:
+        RunError: The run is not finished, or pruned nothing, or the recovery does not fit it.
+    """
+    found = read_results(job.run)
+    if found.get("kind") != "prune":
+        raise RunError(f"{job.run} holds a run of {found.get('kind')!r}; expected one of secateur prune or finetune")
+    if lacking := [key for key in ("accuracy", "history") if not isinstance(found.get(key), dict)]:
+        raise RunError(f"{job.run}/results.json lacks {lacking}: remove it and make it anew by --resume")
+    found = {"dense_epochs": task.epochs, **found}
+    check(job.recovery, found["dense_epochs"], trained_here=False)
+    return found
 
 
 def _history(earlier: dict[str, Any], folder: RunFolder) -> History:

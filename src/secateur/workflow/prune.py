@@ -16,7 +16,7 @@ from secateur.plan import Plan
 from secateur.pruner import Pruner
 from secateur.tasks import Task, evaluate, loader
 from secateur.training import History
-from secateur.weights import save_weights
+from secateur.weights import load_weights, save_weights
 from secateur.workflow.dense import Dense, Numerics, dense_model
 from secateur.workflow.measure import distributions, layer_table, machine, sizes, weights_of
 from secateur.workflow.recovery import Bench, Recovery, check, recover
@@ -63,8 +63,7 @@ def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progre
         The results, plain JSON.
     """
     started = time.perf_counter()
-    epochs = task.epochs if job.dense.epochs is None else job.dense.epochs
-    check(job.recovery, epochs, trained_here=job.dense.weights is None)
+    epochs = check_job(task, job)
     say(f"training {task.name}, dense" if job.dense.weights is None else f"dense weights from {job.dense.weights}")
     keep = epochs - job.recovery.epochs if job.recovery.rewind == "weights" else None
     dense = dense_model(task, job.dense, job.numerics, folder, seed=job.seed, keep=keep, progress=progress)
@@ -80,8 +79,30 @@ def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progre
     )
     plan, history = recover(model, once, bench)
     accuracy["fine_tuned"] = folder.once("fine_tuned", lambda: evaluate(model, task))
-    shown = {**results_of(task, folder, plan, history, dense, model), "seeds": [job.seed], "accuracy": accuracy}
-    return {**shown, "seconds": round(time.perf_counter() - started, 2)}
+    return {
+        **results_of(task, folder, plan, history, dense, model),
+        "seeds": [job.seed],
+        "accuracy": accuracy,
+        "dense_epochs": epochs,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def check_job(task: Task, job: PruneJob) -> int:
+    """Refuse what cannot be done, before anything is trained.
+
+    Args:
+        task: The task.
+        job: How.
+
+    Returns:
+        Epochs of dense training; where weights come from a file, those that are taken to have made them.
+    """
+    epochs = task.epochs if job.dense.epochs is None else job.dense.epochs
+    check(job.recovery, epochs, trained_here=job.dense.weights is None)
+    if job.dense.weights is not None:
+        load_weights(task.model(), job.dense.weights)
+    return epochs
 
 
 def results_of(

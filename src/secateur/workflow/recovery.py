@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from torch import nn
 
 from secateur import schedules
 from secateur.budget import Budget
-from secateur.errors import RunError
+from secateur.errors import RunError, UnknownNameError
 from secateur.plan import Plan
 from secateur.pruner import Pruner
 from secateur.schedules import Schedule
@@ -21,6 +22,7 @@ from secateur.workflow.dense import Numerics
 from secateur.workflow.run_folder import RunFolder
 
 Rewind = Literal["", "rate", "weights"]
+SCHEDULES = ("one_shot", "linear", "cubic", "iterative")
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,43 @@ def check(recovery: Recovery, dense_epochs: int, *, trained_here: bool) -> None:
     Raises:
         RunError: It cannot be done; what to change is said.
     """
-    if not recovery.rewind:
-        return
-    if recovery.epochs > dense_epochs:
+    for option, value, fits, expected in (
+        ("--divide-by", recovery.divide_by, 0 < recovery.divide_by < math.inf, "a number above 0, such as 10"),
+        ("--distill", recovery.distill, 0 <= recovery.distill <= 1, "a weight from 0 to 1, such as 0.9"),
+        ("--temperature", recovery.temperature, 0 < recovery.temperature < math.inf, "a number above 0, such as 4"),
+    ):
+        if not fits:
+            raise RunError(f"{option} is {value}; expected {expected}. Change it")
+    _check_schedule(recovery)
+    if recovery.rewind and recovery.epochs > dense_epochs:
         raise RunError(
-            f"rewinding by {recovery.epochs} epochs of {dense_epochs} of dense training is not possible: lower --epochs"
+            f"{recovery.epochs} epochs of recovery cannot go back by as many: dense training has {dense_epochs}. "
+            f"Lower --epochs to {dense_epochs} or less"
         )
     if recovery.rewind == "weights" and recovery.schedule in ("linear", "cubic"):
-        raise RunError(f"weights are rewound after a plan, not along a {recovery.schedule} schedule: use iterative")
+        raise RunError(
+            f"weights are rewound after a plan, not along a {recovery.schedule} schedule: use iterative, one_shot, or "
+            "--rewind rate"
+        )
     if recovery.rewind == "weights" and not trained_here:
-        raise RunError("weights are rewound to those of dense training, which --weights leaves out: leave out one")
+        raise RunError(
+            "weights are rewound to those of dense training in the same run, and this run trains no dense network: use "
+            "--rewind rate"
+        )
+
+
+def _check_schedule(recovery: Recovery) -> None:
+    if recovery.schedule not in SCHEDULES:
+        raise UnknownNameError("schedule", recovery.schedule, SCHEDULES)
+    if recovery.schedule == "iterative":
+        schedules.iterative(recovery.levels)  # raises unless they rise
+    one_plan = recovery.schedule == "one_shot" or (recovery.schedule == "iterative" and recovery.rewind)
+    if recovery.epochs < 1 and not one_plan:
+        raise RunError(_too_few(recovery.epochs))
+
+
+def _too_few(epochs: int) -> str:
+    return f"{epochs} epochs are too few for the schedule to reach its end: raise --epochs"
 
 
 def recover(model: nn.Module, once: Plan, bench: Bench) -> tuple[Plan, History]:
@@ -139,6 +168,7 @@ def hold_and_train(model: nn.Module, plan: Plan, bench: Bench, state: str, befor
         early = bench.task.model().to(bench.numerics.device)
         load_weights(early, bench.folder.file("early.safetensors"))
         rewind(model, early.state_dict(), plan)
+        plan = replace(plan, updates={})  # they are for the trained weights
 
     def on_epoch(so_far: History) -> None:
         note_sparsity(bench.folder, len(before.losses) + len(so_far.losses), plan)
@@ -168,7 +198,7 @@ def _gradual(model: nn.Module, bench: Bench) -> tuple[Plan, History]:
     epochs = bench.recovery.epochs * max(1, len(bench.recovery.levels))
     history = _trained(model, bench, "recovery", on_epoch=on_epoch, hook=hook, epochs=epochs)
     if hook.plan is None or not hook.settled:
-        raise RunError(f"{epochs} epochs are too few for the schedule to reach its end: raise --epochs")
+        raise RunError(_too_few(epochs))
     return hook.plan, history
 
 
