@@ -15,7 +15,7 @@ from secateur.plan import Plan
 from secateur.pruner import Pruner
 from secateur.tasks import Task, evaluate, seeded
 from secateur.training import History
-from secateur.weights import load_weights
+from secateur.weights import load_weights, save_weights
 from secateur.workflow.dense import Numerics
 from secateur.workflow.prune import Say, results_of
 from secateur.workflow.recovery import Bench, Recovery, check, hold_and_train
@@ -60,6 +60,7 @@ def finetune_task(
     dense, model = task.model(), task.model()
     load_weights(dense, job.run / "dense.safetensors")
     load_weights(model, job.run / "weights.safetensors")
+    folder.leave("dense.safetensors", lambda path: save_weights(dense, path))
     dense.to(job.numerics.device), model.to(job.numerics.device)
     plan, before = Plan.load(job.run / "plan.safetensors"), _history(earlier, folder)
     was = folder.once("before", lambda: evaluate(model, task))
