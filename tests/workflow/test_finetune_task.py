@@ -16,9 +16,19 @@ import secateur as sc
 from secateur.tasks import Task, evaluate, loader
 from secateur.training import distill, finetune
 from secateur.weights import load_weights
-from secateur.workflow import Demo, Dense, FinetuneJob, Numerics, Recovery, finetune_task, open_run, run_demo
+from secateur.workflow import (
+    Demo,
+    Dense,
+    FinetuneJob,
+    Numerics,
+    Recovery,
+    earlier_run,
+    finetune_task,
+    open_run,
+    run_demo,
+)
 from tests.runs import bits
-from tests.small import same_masks
+from tests.small import pruner, same_masks
 from tests.tiny import augmented, tiny
 from tests.workflow.spying import STEPS, Spy, job, measured, run
 
@@ -225,6 +235,13 @@ def test_another_task_is_refused(tmp_path: Path) -> None:
     other = replace(tiny(), model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 2)))
     with pytest.raises(sc.ModelError, match=r"dense\.safetensors does not fit Sequential"):
         on(tmp_path / "two", tmp_path / "one", task=other)
+
+
+def test_a_plan_of_another_network_is_refused_before_it_is_measured(tmp_path: Path) -> None:
+    pruned(tmp_path / "one")
+    pruner().plan(nn.Linear(4, 2), sc.Budget(sparsity=0.5)).save(tmp_path / "one" / "plan.safetensors")
+    with pytest.raises(sc.PlanError, match="was it made for another model"):
+        earlier_run(tiny(), FinetuneJob(tmp_path / "one", Recovery(epochs=1)))
 
 
 @pytest.mark.parametrize(
