@@ -77,3 +77,65 @@ def test_a_task_is_found_by_name_module_and_file(tmp_path: Path, monkeypatch: py
         load_task("no_such_module:task")
     with pytest.raises(sc.DataError, match="there is no file"):
         load_task("no/such/file.py:task")
+
+
+MADE = """
+from dataclasses import replace
+from tests.tiny import tiny
+
+made = tiny()
+
+def options(network="small", *, data_dir=None):
+    return replace(tiny(), name=f"{network} of {data_dir}")
+
+def anything(**given):
+    return replace(tiny(), name=str(sorted(given)))
+
+def needs(network, data_dir):
+    return replace(tiny(), name=f"{network} of {data_dir}")
+
+def needs_more(network, size, *more):
+    return tiny()
+"""
+
+
+def test_a_function_gets_the_options_that_were_given(tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text(MADE)
+
+    def name(attribute: str, **options: Any) -> str:
+        return load_task(f"{tmp_path}/made.py:{attribute}", **options).name
+
+    assert name("options") == name("options", network=None, data_dir=None) == "small of None"
+    assert name("options", network="large", data_dir=None) == "large of None"
+    assert name("options", network="large", data_dir="here") == "large of here"
+    assert name("needs", network="large", data_dir="here") == "large of here"
+    assert name("anything", network=None, data_dir="here") == "['data_dir']"
+    assert name("made", network=None) == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "options", "words"),
+    [
+        ("tiny", {"network": "x", "data_dir": None}, r"tiny does not take --network; leave it out"),
+        ("tiny", {"network": "x", "data_dir": "y"}, r"does not take --network and --data-dir; leave it out"),
+        ("options", {"network": "x", "seed": 0}, r"options does not take --seed; leave it out"),
+        ("made", {"data_dir": "y"}, r"made does not take --data-dir; leave it out"),
+        (
+            "needs",
+            {"network": None, "data_dir": None},
+            r"needs network and data_dir; give its .* say --network and --data",
+        ),
+        (
+            "needs",
+            {"network": "x", "data_dir": None},
+            r"needs data_dir; give its arguments defaults, or say --data-dir$",
+        ),
+        ("needs_more", {"network": "x"}, r"needs_more needs size; give its arguments defaults$"),
+    ],
+)
+def test_options_that_a_task_does_not_take_or_lacks_are_said(
+    tmp_path: Path, attribute: str, options: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "made.py").write_text(MADE)
+    with pytest.raises(sc.DataError, match=words):
+        load_task(f"{tmp_path}/made.py:{attribute}", **options)

@@ -1,4 +1,4 @@
-"""The command line: `secateur demo`, `secateur prune`, `secateur report`, `secateur list`, `secateur data`."""
+"""The command line: `secateur demo`, `prune`, `finetune`, `report`, `list`, `data`."""
 
 from secateur.cli.main import main
 

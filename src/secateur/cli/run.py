@@ -182,14 +182,26 @@ def _recovery(settings: Mapping[str, Any]) -> Recovery:
 
 
 def _numerics(settings: Mapping[str, Any]) -> Numerics:
-    device = settings["device"]
-    if device == "auto":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    return Numerics(
+        _device(settings["device"]), torch.bfloat16 if settings["autocast"] else None, settings["accumulate"]
+    )
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device).cpu()  # which fails where there is a name and no numbers
+        torch.device(name)
+    except RuntimeError as error:
+        raise SecateurError(f"--device is {name!r}; expected cpu, cuda, or auto, a GPU if there is one") from error
+    try:
+        torch.empty(0, device=name).cpu()  # which fails where there is a name and no numbers
     except (RuntimeError, AssertionError) as error:
-        raise SecateurError(f"--device {device}: {str(error).splitlines()[0]}; expected cpu, cuda or auto") from error
-    return Numerics(device, torch.bfloat16 if settings["autocast"] else None, settings["accumulate"])
+        raise SecateurError(
+            f"--device {name} cannot be used here ({str(error).splitlines()[0]}); expected cpu, cuda, or auto, "
+            "a GPU if there is one"
+        ) from error
+    return name
 
 
 PENALTIES = {"l1": l1, "l2": l2}

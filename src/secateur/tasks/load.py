@@ -58,7 +58,8 @@ def _made(name: str, value: Any, options: Mapping[str, Any]) -> Task:
     if refused := [key for key in given if key not in known]:
         raise DataError(f"the task {name} does not take {_written(refused)}; leave it out")
     if lacking := [item.name for item in takes if _needed(item) and item.name not in given]:
-        raise DataError(f"the task {name} needs {_written(lacking)}; give it, or a default in the function")
+        offered = f", or say {_written(some)}" if (some := [key for key in lacking if key in options]) else ""
+        raise DataError(f"the function {name} needs {' and '.join(lacking)}; give its arguments defaults{offered}")
     task = value(**given) if makes else value
     if not isinstance(task, Task):
         raise DataError(f"{name} is {type(task).__name__}; expected a secateur Task, or a function that returns one")

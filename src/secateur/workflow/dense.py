@@ -40,8 +40,8 @@ class Dense:
         """
         if self.weights is not None and self.regularizer is not None:
             raise RunError(
-                f"{self.regularizer} penalises dense training, in the place of which there are the weights of "
-                f"{self.weights}: leave out --regularize or --weights"
+                f"{self.regularizer} penalises dense training, which the weights of {self.weights} replace: leave out "
+                "--regularize or --weights"
             )
 
 

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from secateur.allocation import uniform
 from secateur.criteria import magnitude
 from secateur.errors import RunError
 from secateur.granularity import weight
+from secateur.masking import check_fits
 from secateur.plan import Plan
 from secateur.pruner import Pruner
 from secateur.tasks import Task, evaluate, seeded
 from secateur.training import History
-from secateur.weights import load_weights
+from secateur.weights import load_weights, save_weights
 from secateur.workflow.dense import Numerics
 from secateur.workflow.prune import Say, results_of
 from secateur.workflow.recovery import Bench, Recovery, check, hold_and_train
@@ -56,51 +59,75 @@ def finetune_task(
     """
     started = time.perf_counter()
     earlier = earlier_run(task, job)
-    epochs = earlier["dense_epochs"]
-    dense, model = task.model(), task.model()
-    load_weights(dense, job.run / "dense.safetensors")
-    load_weights(model, job.run / "weights.safetensors")
+    dense, model, found = earlier.dense, earlier.model, earlier.results
+    folder.leave("dense.safetensors", lambda path: save_weights(dense, path))
     dense.to(job.numerics.device), model.to(job.numerics.device)
-    plan, before = Plan.load(job.run / "plan.safetensors"), _history(earlier, folder)
+    before = _history(found, folder)
     was = folder.once("before", lambda: evaluate(model, task))
     say(f"training {job.run} on, from {task.metric_name} {was:.4g}")
-    unused = Pruner(magnitude(), weight(), uniform())
-    held = replace(plan, updates={})  # what the plan mended has been trained since
+    unused, epochs = Pruner(magnitude(), weight(), uniform()), earlier.dense_epochs
+    held = replace(earlier.plan, updates={})  # what the plan mended has been trained since
     bench = Bench(task, unused, None, job.recovery, job.numerics, folder, dense, epochs, job.seed, progress=progress)
     with seeded(job.seed):
         history = hold_and_train(model, held, bench, "recovery", before)
     now = folder.once("fine_tuned", lambda: evaluate(model, task))
     return {
-        **results_of(task, folder, plan, history, dense, model),
+        **results_of(task, folder, earlier.plan, history, dense, model),
         "seeds": [job.seed],
-        "accuracy": {**earlier["accuracy"], "fine_tuned": now},
+        "accuracy": {**found["accuracy"], "fine_tuned": now},
         "before": was,
         "dense_epochs": epochs,
         "seconds": round(time.perf_counter() - started, 2),
     }
 
 
-def earlier_run(task: Task, job: FinetuneJob) -> dict[str, Any]:
-    """Results of the run whose network is trained on; refuse what cannot be done, before anything is.
+@dataclass(frozen=True)
+class Earlier:
+    """What a finished run left.
+
+    Args:
+        results: Its results.
+        dense: The dense network.
+        model: The pruned one.
+        plan: What is removed.
+        dense_epochs: Of dense training.
+    """
+
+    results: dict[str, Any]
+    dense: nn.Module
+    model: nn.Module
+    plan: Plan
+    dense_epochs: int
+
+
+def earlier_run(task: Task, job: FinetuneJob) -> Earlier:
+    """The run whose network is trained on; refuse what cannot be done, before anything is.
 
     Args:
         task: The task of that run.
         job: Which run, and how.
 
     Returns:
-        The results; epochs of dense training are among them.
+        What it left.
 
     Raises:
-        RunError: The run is not finished, or pruned nothing, or the recovery does not fit it.
+        RunError: The run is not finished, damaged, or pruned nothing, or the recovery does not fit it.
+        ModelError: It is a run of another task.
+        PlanError: Its plan is damaged.
     """
     found = read_results(job.run)
     if found.get("kind") != "prune":
         raise RunError(f"{job.run} holds a run of {found.get('kind')!r}; expected one of secateur prune or finetune")
     if lacking := [key for key in ("accuracy", "history") if not isinstance(found.get(key), dict)]:
         raise RunError(f"{job.run}/results.json lacks {lacking}: remove it and make it anew by --resume")
-    found = {"dense_epochs": task.epochs, **found}
-    check(job.recovery, found["dense_epochs"], trained_here=False)
-    return found
+    epochs = found.get("dense_epochs", task.epochs)
+    check(job.recovery, epochs, trained_here=False)
+    dense, model = task.model(), task.model()
+    load_weights(dense, job.run / "dense.safetensors")
+    load_weights(model, job.run / "weights.safetensors")
+    plan = Plan.load(job.run / "plan.safetensors")
+    check_fits(model, plan)
+    return Earlier(found, dense, model, plan, epochs)
 
 
 def _history(earlier: dict[str, Any], folder: RunFolder) -> History:
