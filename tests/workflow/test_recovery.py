@@ -244,7 +244,7 @@ def test_a_penalty_takes_the_place_of_weight_decay_in_dense_training_alone(tmp_p
 
 
 def test_weights_and_a_penalty_of_their_training_exclude_one_another() -> None:
-    with pytest.raises(sc.RunError, match=r"l1\(0\.1\) penalises .* weights of w\.st: leave out --reg"):
+    with pytest.raises(sc.RunError, match=r"l1\(0\.1\) penalises .* weights of w\.st replace: leave out --reg"):
         Dense(weights=Path("w.st"), regularizer=l1(0.1))
 
 
