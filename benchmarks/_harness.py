@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import platform
 import statistics
 import subprocess
@@ -12,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+
+from secateur.workflow.measure import processor
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
@@ -22,10 +23,9 @@ COLUMNS = (
 
 def device() -> str:
     """The processor's name and the number of cores it offers."""
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     flags = next((line for line in _cpuinfo() if line.startswith("flags")), "")
     vectors = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else platform.machine()
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {vectors}"
+    return f"{processor()}, {vectors}"
 
 
 def _cpuinfo() -> list[str]:

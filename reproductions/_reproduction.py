@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import threading
 import time
@@ -26,7 +25,7 @@ from torch.utils.data import TensorDataset
 
 from secateur.tasks import Task
 from secateur.workflow import open_run
-from secateur.workflow.measure import machine
+from secateur.workflow.measure import machine, processor
 
 HERE = Path(__file__).resolve().parent
 RESULTS, CHECKPOINTS = HERE / "results", HERE / "checkpoints"
@@ -202,18 +201,6 @@ def finish(
     tell(f"written: {place / name}.json")
 
 
-def processor() -> str:
-    """The processor's own name, and how many of its cores this machine has.
-
-    Returns:
-        In words.
-    """
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-
-
 def load_result(name: str) -> dict[str, Any] | None:
     """The committed result of a reproduction.
 
@@ -225,18 +212,6 @@ def load_result(name: str) -> dict[str, Any] | None:
     """
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
-
-
-def mean(values: Sequence[float]) -> float:
-    """The mean of some numbers.
-
-    Args:
-        values: At least one.
-
-    Returns:
-        Their mean.
-    """
-    return sum(values) / len(values)
 
 
 def shortened(task: Task, samples: int = 512) -> Task:

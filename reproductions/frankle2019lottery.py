@@ -16,10 +16,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import torch
-from _reproduction import Claim, Job, chosen, finish, load_result, mean, measure, options, shortened
+from _reproduction import Claim, Job, chosen, finish, load_result, measure, options, shortened
 from torch import nn
 
 import secateur as sc
@@ -89,7 +90,7 @@ def table(jobs: dict[str, Any], seeds: Sequence[int]) -> list[dict[str, float]]:
     """Means over seeds, and the smallest difference of a ticket to its control."""
     rows = []
     for row in zip(*(jobs[f"tickets/{NETWORKS[0]}/{seed}"]["value"] for seed in seeds), strict=True):
-        means = {key: mean([one[key] for one in row]) for key in row[0]}
+        means = {key: fmean([one[key] for one in row]) for key in row[0]}
         if "control" in means:
             means["smallest"] = min(one["ticket"] - one["control"] for one in row)
         rows.append(means)

@@ -20,10 +20,11 @@ import math
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import fmean
 from typing import Any
 
 import torch
-from _reproduction import CHECKPOINTS, Claim, Job, chosen, finish, load_result, mean, measure, options, shortened
+from _reproduction import CHECKPOINTS, Claim, Job, chosen, finish, load_result, measure, options, shortened
 from torch import nn
 
 import secateur as sc
@@ -166,9 +167,9 @@ def table(jobs: dict[str, Any], networks: Sequence[str], seeds: Sequence[int]) -
             dense = [one["dense"] for one in chains]
             rows = [
                 {
-                    "ratio": mean([row["ratio"] for row in level]),
-                    "difference": mean([row["accuracy"] - one for row, one in zip(level, dense, strict=True)]),
-                    "bytes": mean([row["bytes"] for row in level]),
+                    "ratio": fmean([row["ratio"] for row in level]),
+                    "difference": fmean([row["accuracy"] - one for row, one in zip(level, dense, strict=True)]),
+                    "bytes": fmean([row["bytes"] for row in level]),
                 }
                 for level in zip(*(one["rows"] for one in chains), strict=False)
             ]
@@ -207,8 +208,8 @@ def claims(found: dict[str, Any], jobs: dict[str, Any], networks: Sequence[str],
         )
     if "lenet-5" in networks:
         for grain in ("weight", "filter"):
-            new = mean([jobs[f"scratch/lenet-5/{grain}/{seed}"]["value"] for seed in seeds])
-            kept = mean([jobs[f"chain/lenet-5/{grain}/{seed}"]["value"]["rows"][1]["accuracy"] for seed in seeds])
+            new = fmean([jobs[f"scratch/lenet-5/{grain}/{seed}"]["value"] for seed in seeds])
+            kept = fmean([jobs[f"chain/lenet-5/{grain}/{seed}"]["value"]["rows"][1]["accuracy"] for seed in seeds])
             what = f"lenet-5, {grain}, at 2x: pruned against trained from new weights"
             result.append(Claim(what, "better", f"{kept:.2%} against {new:.2%}", kept > new))
     return result

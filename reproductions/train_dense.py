@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
-from _reproduction import CHECKPOINTS, Claim, Job, chosen, finish, mean, measure, options, shortened, tell
+from _reproduction import CHECKPOINTS, Claim, Job, chosen, finish, measure, options, shortened, tell
 
 from secateur.tasks import evaluate, train
 from secateur.tasks.fashion import NETWORKS, fashion
@@ -108,8 +109,8 @@ def claims(jobs: dict[str, Any]) -> list[Claim]:
         values = [job["value"]["test"] for job in jobs.values() if job["value"]["network"] == network]
         if values:
             each = ", ".join(f"{value:.2%}" for value in values)
-            shown = f"{mean(values):.2%} ({each})"
-            holds = mean(values) >= floor
+            shown = f"{fmean(values):.2%} ({each})"
+            holds = fmean(values) >= floor
             found.append(Claim(f"{network}: mean test accuracy", f"at least {floor:.1%}", shown, holds))
     return found
 

@@ -135,7 +135,7 @@ def silent(_: str) -> None:
     """Say nothing."""
 
 
-def refused(wanted: Source, words: str, tmp_path: Path) -> None:
+def assert_refused(wanted: Source, words: str, tmp_path: Path) -> None:
     """Fetching fails with these words, and leaves nothing behind."""
     with pytest.raises(DataError, match=words):
         fetch(wanted, say=silent)

@@ -48,7 +48,7 @@ def tied(seed: int = 0) -> nn.Sequential:
     return model
 
 
-def refused(path: Path, error: type[sc.SecateurError], words: str, model: nn.Module | None = None) -> str:
+def assert_refused(path: Path, error: type[sc.SecateurError], words: str, model: nn.Module | None = None) -> str:
     """Loading fails with these words and leaves the model as it was."""
     model = model or network(1)
     before = bits(model.state_dict())
@@ -215,7 +215,7 @@ def test_a_state_of_more_than_tensors_is_refused(path: Path) -> None:
         save_weights(Remembers(2, 2), path)
     assert not path.exists()
     save_weights(nn.Linear(2, 2), path)
-    refused(path, sc.ModelError, "the state of Remembers holds a dict at _extra_state", Remembers(2, 2))
+    assert_refused(path, sc.ModelError, "the state of Remembers holds a dict at _extra_state", Remembers(2, 2))
 
 
 def test_numbers_that_safetensors_lacks_are_refused(path: Path) -> None:
@@ -252,8 +252,10 @@ def test_a_folder_that_is_not_there_is_named(path: Path) -> None:
 
 
 def test_no_file_is_no_weights(path: Path) -> None:
-    refused(path, sc.RunError, r"weights\.safetensors cannot be read as safetensors \(.*\); expected a file of weights")
-    refused(path.parent, sc.RunError, "cannot be read as safetensors")
+    assert_refused(
+        path, sc.RunError, r"weights\.safetensors cannot be read as safetensors \(.*\); expected a file of weights"
+    )
+    assert_refused(path.parent, sc.RunError, "cannot be read as safetensors")
 
 
 OTHERS: dict[str, tuple[Callable[[], nn.Module], str]] = {
@@ -275,7 +277,7 @@ OTHERS: dict[str, tuple[Callable[[], nn.Module], str]] = {
 def test_weights_of_another_model_are_refused(path: Path, name: str) -> None:
     other, words = OTHERS[name]
     save_weights(other(), path)
-    said = refused(path, sc.ModelError, words)
+    said = assert_refused(path, sc.ModelError, words)
     assert said.count("model ") <= 3  # only the first differences are named
 
 
@@ -285,7 +287,7 @@ def test_weights_of_another_model_are_refused(path: Path, name: str) -> None:
 def test_weights_of_another_kind_of_number_are_refused(path: Path, kind: torch.dtype, words: str) -> None:
     state = {name: value.to(kind) if name == "3.weight" else value for name, value in network().state_dict().items()}
     save_file(state, path)
-    refused(path, sc.ModelError, rf"1 tensors differ \(3\.weight: file \(3, 4\) {words}, model \(3, 4\)\)")
+    assert_refused(path, sc.ModelError, rf"1 tensors differ \(3\.weight: file \(3, 4\) {words}, model \(3, 4\)\)")
 
 
 def test_numbers_that_torch_cannot_convert_change_nothing(path: Path) -> None:
@@ -293,7 +295,7 @@ def test_numbers_that_torch_cannot_convert_change_nothing(path: Path) -> None:
     entries = {"a": entry(offsets=(0, 4)), "b": entry("F4", (8,), (4, 8))}
     path.write_bytes(crafted(entries, bytes(8)))
     model = holding({"a": torch.ones(1), "b": torch.ones(load_file(path)["b"].shape)})
-    refused(path, sc.ModelError, r"holds numbers that torch cannot convert \(.*\)", model)
+    assert_refused(path, sc.ModelError, r"holds numbers that torch cannot convert \(.*\)", model)
 
 
 def crafted(header: Any, data: bytes = b"") -> bytes:
@@ -331,7 +333,7 @@ def entry(dtype: str = "F32", shape: Any = (1,), offsets: Any = (0, 4)) -> dict[
 )
 def test_damaged_and_hostile_files_are_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    refused(path, sc.RunError, r"cannot be read as safetensors \(.*\); expected a file of weights")
+    assert_refused(path, sc.RunError, r"cannot be read as safetensors \(.*\); expected a file of weights")
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "3", "null", '"words"'])

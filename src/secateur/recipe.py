@@ -14,7 +14,7 @@ R = TypeVar("R")
 class Recipe(Generic[P, R]):
     """A named function: what `granularity.pattern(2, 4)` or `allocation.uniform()` returns.
 
-    Its name goes into tables and into a plan's provenance. It can be copied, compared and sent to another process as
+    Its name goes into tables and into a plan's provenance. It can be copied and sent to another process as
     long as `function` is a module-level function or a `functools.partial` of one.
 
     Args:

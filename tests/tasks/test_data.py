@@ -20,9 +20,9 @@ from tests.packages import (
     CONTENT,
     KINDS,
     Tools,
+    assert_refused,
     below,
     members,
-    refused,
     sha,
     silent,
     source,
@@ -199,13 +199,13 @@ def test_without_package_lists_apt_gets_its_own(tools: Tools, tmp_path: Path) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tool_that_is_not_there_is_named(tools: Tools, tmp_path: Path, kind: Any) -> None:
     tool = {"deb": "apt-get", "npm": "npm"}.get(kind, "[^ ]*python")
-    refused(source(kind), rf"things is fetched by {tool}, which is not on this system\. `sec", tmp_path)
+    assert_refused(source(kind), rf"things is fetched by {tool}, which is not on this system\. `sec", tmp_path)
 
 
 def test_unpacking_needs_its_tool_too(tools: Tools, tmp_path: Path) -> None:
     wanted = tools.serving("deb")
     (tools.folder / "dpkg-deb").unlink()
-    refused(wanted, "is fetched by dpkg-deb, which is not on this system", tmp_path)
+    assert_refused(wanted, "is fetched by dpkg-deb, which is not on this system", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_unpacking_needs_its_tool_too(tools: Tools, tmp_path: Path) -> None:
 )
 def test_what_a_tool_says_is_passed_on(tools: Tools, tmp_path: Path, lines: list[str], words: str) -> None:
     tools.make("npm", *lines)
-    refused(source(), words, tmp_path)
+    assert_refused(source(), words, tmp_path)
 
 
 def test_a_tool_that_asks_gets_no_answer(tools: Tools, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_tool_that_asks_gets_no_answer(tools: Tools, tmp_path: Path) -> None:
     before = os.dup(0)
     os.dup2(here, 0)
     try:
-        refused(source(), "exit code 9", tmp_path)
+        assert_refused(source(), "exit code 9", tmp_path)
     finally:
         os.dup2(before, 0)
         for descriptor in (here, there, before):
@@ -243,7 +243,7 @@ def test_a_tool_is_not_waited_for_forever(tools: Tools, tmp_path: Path, monkeypa
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(subprocess, "run", late)
-    refused(source(), r"npm took more than 900 seconds for some-things\. `", tmp_path)
+    assert_refused(source(), r"npm took more than 900 seconds for some-things\. `", tmp_path)
 
 
 def test_ctrl_c_leaves_nothing_behind(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,19 +260,21 @@ def test_ctrl_c_leaves_nothing_behind(tools: Tools, tmp_path: Path, monkeypatch:
 def test_a_package_with_another_checksum_is_not_kept(tools: Tools, tmp_path: Path, kind: str) -> None:
     wanted = tools.serving(kind)
     other = source(wanted.kind, archive=sha(b"another package"))
-    refused(other, rf"has the checksum .*expected {sha(b'another package')[:16]}.*nothing of it was kept", tmp_path)
+    assert_refused(
+        other, rf"has the checksum .*expected {sha(b'another package')[:16]}.*nothing of it was kept", tmp_path
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_package_with_another_file_is_not_kept(tools: Tools, tmp_path: Path, kind: str) -> None:
     tools.serving(kind, {**CONTENT, "one.txt": b"one"})
-    refused(source(kind), rf"one\.txt has the checksum {sha(b'one')[:16]}", tmp_path)
+    assert_refused(source(kind), rf"one\.txt has the checksum {sha(b'one')[:16]}", tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_package_without_a_file_is_not_kept(tools: Tools, tmp_path: Path, kind: str) -> None:
     tools.serving(kind, {"sub/two.bin": CONTENT["sub/two.bin"]})
-    refused(source(kind), r"one\.txt is missing", tmp_path)
+    assert_refused(source(kind), r"one\.txt is missing", tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["npm", "wheel", "sdist"])
@@ -282,7 +284,7 @@ def test_a_damaged_package_is_not_kept(
 ) -> None:
     packed = (zipped if kind == "wheel" else tarred)(members())
     tools.make("npm" if kind == "npm" else "python", tools.copying(damage(packed)))
-    refused(source(kind), r"things: the package package\.tgz is damaged \(.*\)\. `", tmp_path)
+    assert_refused(source(kind), r"things: the package package\.tgz is damaged \(.*\)\. `", tmp_path)
 
 
 def test_files_that_are_there_are_checked_and_left_alone(tools: Tools, tmp_path: Path) -> None:

@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 
 from secateur.errors import DataError
 from secateur.tasks.data import fetch
-from tests.packages import CONTENT, PREFIX, Tools, below, members, refused, silent, source, tarred, tools_in, zipped
+from tests.packages import (
+    CONTENT,
+    PREFIX,
+    Tools,
+    assert_refused,
+    below,
+    members,
+    silent,
+    source,
+    tarred,
+    tools_in,
+    zipped,
+)
 
 
 @pytest.fixture
@@ -75,7 +87,7 @@ def test_links_and_other_things_than_files_are_left_out(tools: Tools, tmp_path: 
     entry.type, entry.linkname = kind, str(secret)
     others = [part for part in members() if part[0] != PREFIX + "one.txt"]
     tools.make("npm", tools.copying(tarred([(entry, b""), *others])))
-    refused(source(), r"one\.txt is missing", tmp_path)
+    assert_refused(source(), r"one\.txt is missing", tmp_path)
 
 
 def test_a_link_in_a_debian_package_is_left_out(tools: Tools, tmp_path: Path) -> None:
@@ -84,12 +96,12 @@ def test_a_link_in_a_debian_package_is_left_out(tools: Tools, tmp_path: Path) ->
     linked = tmp_path / "tree" / PREFIX / "one.txt"
     linked.unlink()
     linked.symlink_to(tmp_path / "secret")
-    refused(wanted, r"one\.txt is missing", tmp_path)
+    assert_refused(wanted, r"one\.txt is missing", tmp_path)
 
 
 def test_a_member_in_the_place_of_a_folder_is_refused(tools: Tools, tmp_path: Path) -> None:
     tools.make("npm", tools.copying(tarred([(PREFIX + "sub", b"a file"), *members()])))
-    refused(source(whole=True), "things could not be written", tmp_path)
+    assert_refused(source(whole=True), "things could not be written", tmp_path)
 
 
 @settings(max_examples=60)

@@ -27,7 +27,7 @@ SIZE = 28
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Training:
     """How a network is trained on this task.
 
     Args:
@@ -108,13 +108,13 @@ def flipped_and_shifted(images: Tensor, generator: torch.Generator, *, most: int
     return padded[torch.arange(samples)[:, None, None], :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 
-NETWORKS: Mapping[str, Recipe] = {
-    "lenet-300-100": Recipe(networks.lenet_300_100, 30, 0.1, channels_last=False),
-    "lenet-5": Recipe(partial(networks.lenet_5, dropout=0.3), 20, 0.05),
-    "vgg-small": Recipe(networks.vgg_small, 16, 0.1, augment=flipped_and_shifted),
-    "resnet-20": Recipe(networks.resnet_20, 16, 0.2, augment=flipped_and_shifted),
-    "resnet-20-bottleneck": Recipe(networks.resnet_20_bottleneck, 16, 0.2, augment=flipped_and_shifted),
-    "mobilenet-v1": Recipe(networks.mobilenet_v1, 16, 0.2, augment=flipped_and_shifted),
+NETWORKS: Mapping[str, Training] = {
+    "lenet-300-100": Training(networks.lenet_300_100, 30, 0.1, channels_last=False),
+    "lenet-5": Training(partial(networks.lenet_5, dropout=0.3), 20, 0.05),
+    "vgg-small": Training(networks.vgg_small, 16, 0.1, augment=flipped_and_shifted),
+    "resnet-20": Training(networks.resnet_20, 16, 0.2, augment=flipped_and_shifted),
+    "resnet-20-bottleneck": Training(networks.resnet_20_bottleneck, 16, 0.2, augment=flipped_and_shifted),
+    "mobilenet-v1": Training(networks.mobilenet_v1, 16, 0.2, augment=flipped_and_shifted),
 }
 
 

@@ -9,13 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from secateur.allocation import uniform
-from secateur.criteria import magnitude
 from secateur.errors import RunError
-from secateur.granularity import weight
 from secateur.masking import check_fits
 from secateur.plan import Plan
-from secateur.pruner import Pruner
 from secateur.tasks import Task, evaluate, seeded
 from secateur.training import History
 from secateur.weights import load_weights, save_weights
@@ -61,13 +57,14 @@ def finetune_task(
     earlier = earlier_run(task, job)
     dense, model, found = earlier.dense, earlier.model, earlier.results
     folder.leave("dense.safetensors", lambda path: save_weights(dense, path))
-    dense.to(job.numerics.device), model.to(job.numerics.device)
+    for network in (dense, model):
+        network.to(job.numerics.device)
     before = _history(found, folder)
     was = folder.once("before", lambda: evaluate(model, task))
     say(f"training {job.run} on, from {task.metric_name} {was:.4g}")
-    unused, epochs = Pruner(magnitude(), weight(), uniform()), earlier.dense_epochs
+    epochs = earlier.dense_epochs
     held = replace(earlier.plan, updates={})  # what the plan mended has been trained since
-    bench = Bench(task, unused, None, job.recovery, job.numerics, folder, dense, epochs, job.seed, progress=progress)
+    bench = Bench(task, job.recovery, job.numerics, folder, dense, epochs, job.seed, progress=progress)
     with seeded(job.seed):
         history = hold_and_train(model, held, bench, "recovery", before)
     now = folder.once("fine_tuned", lambda: evaluate(model, task))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,6 +126,18 @@ def layer_table(plan: Plan) -> dict[str, Any]:
         Columns and rows.
     """
     return {"columns": list(COLUMNS), "rows": [part.row() for part in plan.parts]}
+
+
+def processor() -> str:
+    """The processor's own name, and how many of its cores this machine has.
+
+    Returns:
+        In words.
+    """
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def machine() -> dict[str, Any]:

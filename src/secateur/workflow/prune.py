@@ -74,10 +74,8 @@ def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progre
     accuracy["pruned_only"] = folder.once("pruned_only", lambda: evaluate(mask(dense, once), task))
     say("recovering")
     model = copy.deepcopy(dense)
-    bench = Bench(
-        task, job.pruner, job.budget, job.recovery, job.numerics, folder, dense, epochs, job.seed, progress=progress
-    )
-    plan, history = recover(model, once, bench)
+    bench = Bench(task, job.recovery, job.numerics, folder, dense, epochs, job.seed, progress=progress)
+    plan, history = recover(model, once, job.pruner, job.budget, bench)
     accuracy["fine_tuned"] = folder.once("fine_tuned", lambda: evaluate(model, task))
     return {
         **results_of(task, folder, plan, history, dense, model),
@@ -146,7 +144,7 @@ def results_of(
 
 
 def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value not in (None, [], "", False)}
+    return {name: value for name, value in settings.items() if value not in (None, [], "") and value is not False}
 
 
 def first_plan(model: nn.Module, task: Task, job: PruneJob) -> Plan:

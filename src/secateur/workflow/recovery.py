@@ -55,8 +55,6 @@ class Bench:
 
     Args:
         task: Data and loss.
-        pruner: Makes the plans.
-        budget: The final one; None where the granularity fixes it.
         recovery: How.
         numerics: Device and precision.
         folder: Where the state is kept; a run that stopped goes on from there.
@@ -67,8 +65,6 @@ class Bench:
     """
 
     task: Task
-    pruner: Pruner
-    budget: Budget | None
     recovery: Recovery
     numerics: Numerics
     folder: RunFolder
@@ -128,12 +124,14 @@ def _too_few(epochs: int) -> str:
     return f"{epochs} epochs are too few for the schedule to reach its end: raise --epochs"
 
 
-def recover(model: nn.Module, once: Plan, bench: Bench) -> tuple[Plan, History]:
+def recover(model: nn.Module, once: Plan, pruner: Pruner, budget: Budget | None, bench: Bench) -> tuple[Plan, History]:
     """Prune a model and train it on, at once or along a schedule.
 
     Args:
         model: A copy of the dense model, changed in place.
         once: The plan for the whole budget at once.
+        pruner: Makes the other plans, where the schedule has some.
+        budget: The final one; None where the granularity fixes it.
         bench: All that is needed.
 
     Returns:
@@ -145,10 +143,10 @@ def recover(model: nn.Module, once: Plan, bench: Bench) -> tuple[Plan, History]:
     how = bench.recovery
     with seeded(bench.seed):
         if how.rewind and how.schedule == "iterative":
-            return _rounds(model, bench)
+            return _rounds(model, pruner, bench)
         if how.schedule == "one_shot":
             return once, hold_and_train(model, once, bench, "recovery", History())
-        return _gradual(model, bench)
+        return _gradual(model, pruner, budget, bench)
 
 
 def hold_and_train(model: nn.Module, plan: Plan, bench: Bench, state: str, before: History) -> History:
@@ -176,21 +174,21 @@ def hold_and_train(model: nn.Module, plan: Plan, bench: Bench, state: str, befor
     return joined(before, _trained(model, bench, state, on_epoch=on_epoch, plan=plan))
 
 
-def _rounds(model: nn.Module, bench: Bench) -> tuple[Plan, History]:
+def _rounds(model: nn.Module, pruner: Pruner, bench: Bench) -> tuple[Plan, History]:
     """Prune to each level, rewind, train; the plan of a round begins with that of the round before."""
     plan, history = None, History()
     for number, level in enumerate(bench.recovery.levels, 1):
         data = loader(bench.task)
-        plan = bench.pruner.plan(model, Budget(sparsity=level), data=data, loss=bench.task.loss, start=plan)
+        plan = pruner.plan(model, Budget(sparsity=level), data=data, loss=bench.task.loss, start=plan)
         history = hold_and_train(model, plan, bench, f"recovery-{number}", history)
     if plan is None:
         raise RunError("an iterative schedule needs the sparsities of its rounds: iterative:0.5,0.8,0.9")
     return plan, history
 
 
-def _gradual(model: nn.Module, bench: Bench) -> tuple[Plan, History]:
+def _gradual(model: nn.Module, pruner: Pruner, budget: Budget | None, bench: Bench) -> tuple[Plan, History]:
     steps = -(-len(loader(bench.task)) // bench.numerics.accumulate)
-    hook = GradualPruning(model, bench.pruner, bench.budget, schedule_for(bench.recovery, steps))
+    hook = GradualPruning(model, pruner, budget, schedule_for(bench.recovery, steps))
 
     def on_epoch(so_far: History) -> None:
         note_sparsity(bench.folder, len(so_far.losses), hook.plan)
