@@ -5,13 +5,23 @@ What the paper reports, on MNIST: LeNet-300-100 keeps 22 thousand of 267 thousan
 loss: about 2x by pruning alone, 5x with L1 and 7x with L2 and retraining, 9x when pruned in rounds; L1 is better right
 after pruning, L2 after retraining.
 
-Here, on Fashion-MNIST, which is harder: both networks, three seeds, the recipe of section 3. The dense networks are
-trained with an L2 penalty (weight decay 5e-4) or an L1 penalty. A weight goes if its magnitude is below a threshold,
-the same multiple of the standard deviation of its layer for all layers. What stays is trained on at a tenth of the
-rate for 8 epochs (LeNet-5: 5), its penalty as before, dropout adjusted to the connections left. In rounds, each ratio
-starts from the network of the ratio before, so by the last it has been trained seven times as long. "No loss" is a mean
-over seeds of the difference to the dense network of the same penalty, in test accuracy, of -0.1 points or more. The
-baseline is a network of the same connections trained from new weights for as many epochs as the dense one.
+Here, on Fashion-MNIST, which is harder: both networks, three seeds. The dense networks are trained with an L2 penalty
+(weight decay 5e-4) or an L1 penalty. A weight goes if its magnitude is below a threshold, the same for all layers. What
+stays is trained on for 8 epochs (LeNet-5: 5), dropout adjusted to the connections left. In rounds, each ratio starts
+from the network of the ratio before, so by the last it has been trained six times as long. "No loss" is a mean over
+seeds of the difference to the dense network of the same penalty, in test accuracy, of -0.1 points or more. The baseline
+is a network of the same connections trained from new weights for as many epochs as the dense one.
+
+Three choices are not the paper's, each made by validation. It trains LeNets on at a tenth of the rate; here the rate
+goes back to its first value and down half a cosine. It sets thresholds in standard deviations of the layer, by hand;
+one multiple for all layers keeps only 12 % of the first convolution, and loses 1.59 points at 12x on LeNet-5 (0.85 on
+LeNet-300-100). The penalty is twice that of the dense network, because the pruned ones overfit more.
+
+LeNet-300-100 loses at 12x whatever was tried, in points of test accuracy against dense (90.2 %), mean of seeds 0 and 1:
+a tenth of the rate -0.62; the full rate with weight decay 5e-4 -0.41, 1e-3 -0.48, 2e-3 -0.29; 16 epochs a round -0.57
+and, with 2e-3, -0.42; 30 epochs at once -0.67; pruned every two epochs at the full rate, then 30 epochs -0.41; the
+dense network as teacher -0.89; back to the weights of the second epoch -0.96, to the first ones -0.88. Training error
+is no higher than dense in any of them: what is missing is not capacity but generalization.
 """
 
 from __future__ import annotations
@@ -42,24 +52,25 @@ PENALTIES = ("L1", "L2")
 STRENGTH = {"lenet-300-100": 1e-5, "lenet-5": 3e-5}
 RATIOS = {
     "pruned_only": (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0),
-    "fine_tuned": (4.0, 8.0, 12.0, 16.0, 24.0),
-    "iterative": (2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0),
+    "fine_tuned": (2.0, 4.0, 8.0, 12.0),
+    "iterative": (2.0, 4.0, 8.0, 12.0, 16.0, 24.0),
 }
+STRONGER = 2.0  # the penalty after pruning over that before
 TARGET = 12.0
 SHORT = (4.0, TARGET)
 NO_LOSS = -0.001
 EPOCHS = {"lenet-300-100": 8, "lenet-5": 5}  # of training on, after each pruning
 CURVES = {"pruned_only": "pruned only", "fine_tuned": "fine-tuned", "iterative": "in rounds"}
-MINUTES = {"lenet-300-100": 1.6, "lenet-5": 7.0}
+MINUTES = {"lenet-300-100": 1.3, "lenet-5": 5.5}
 
 
-def deviations(group: sc.Group) -> torch.Tensor:
-    """Magnitudes in standard deviations of their layer: a global threshold on these is the paper's (section 3.2)."""
-    (weights,) = group.parameters.values()
-    return criteria.magnitude().score(group) / weights.std()
+PRUNER = sc.Pruner(criteria.magnitude(), granularity.weight(), allocation.global_())
 
 
-PRUNER = sc.Pruner(sc.Criterion("magnitude / std", deviations), granularity.weight(), allocation.global_())
+def decayed(parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+    """The optimizer of the task, its weight decay as many times as strong as pruned networks need."""
+    decay = 5e-4 * STRONGER
+    return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=decay)
 
 
 class Setting:
@@ -75,8 +86,10 @@ class Setting:
         if penalty == "L2" and not arguments.short:
             self.file = CHECKPOINTS / f"fashion-{network}-{seed}.safetensors"
         self.how: dict[str, Any] = {"autocast": torch.bfloat16 if network == "lenet-5" else None, "progress": False}
+        self.penalty_after: dict[str, Any] = {"optimizer": decayed}
         if penalty == "L1":
             self.how |= {"regularizer": l1(STRENGTH[network]), "optimizer": undecayed(self.task.optimizer)}
+            self.penalty_after = {"regularizer": l1(STRONGER * STRENGTH[network])}
 
     def dense(self) -> nn.Module:
         """The dense network; trained and left in a file if it is not there."""
@@ -89,7 +102,7 @@ class Setting:
         return trained
 
     def tuned(self, model: nn.Module, plan: sc.Plan) -> nn.Module:
-        """A copy of a model, pruned, trained on at a tenth of the rate with its dropout adjusted."""
+        """A copy of a model, pruned, trained on with its dropout adjusted and a stronger penalty."""
         model = copy.deepcopy(model)
         has_dropout = any(isinstance(module, nn.Dropout) and module.p for module in model.modules())
         dropout = adjusted_dropout(model, plan, self.task.example) if has_dropout else nullcontext()
@@ -100,10 +113,11 @@ class Setting:
                 self.task.loss,
                 plan=plan,
                 learning_rate=self.task.learning_rate,
+                divide_by=1,
                 rate=rates.cosine(self.epochs),
                 epochs=self.epochs,
                 validate=lambda trained: evaluate(trained, self.task, "validation"),
-                **{"optimizer": self.task.optimizer, **self.how},
+                **{**self.how, **self.penalty_after},
             )
         return model
 

@@ -215,7 +215,11 @@ def test_prune_takes_weights_from_a_file() -> None:
         (["--weights", "given.safetensors", "--regularize", "l1:1"], "leave out --regularize or --weights"),
         (["--distill", "0.5", "--temperature", "0"], "--temperature is 0.0; expected a number above 0"),
         (["--divide-by", "0"], "--divide-by is 0.0; expected a number above 0"),
-        (["--schedule", "linear", "--epochs", "0"], "0 epochs are too few for the schedule to reach its end"),
+        (["--adjust-dropout"], "has no dropout. Leave the option out"),
+        (
+            ["--schedule", "linear", "--epochs", "0"],
+            "0 epochs of 0 steps in all are too few for the schedule to reach its end",
+        ),
     ],
 )
 def test_mistakes_show_before_a_folder_is_made(options: list[str], words: str) -> None:
@@ -300,5 +304,14 @@ def test_the_package_is_a_program(tmp_path: Path) -> None:
 def test_help_names_the_options_of_recovery(command: str) -> None:
     found = call(command, "--help")
     assert found.exit_code == 0
-    for option in ("--rewind", "--distill", "--temperature", "--network", "--data-dir", "--autocast", "--accumulate"):
+    for option in (
+        "--rewind",
+        "--distill",
+        "--temperature",
+        "--adjust-dropout",
+        "--network",
+        "--data-dir",
+        "--autocast",
+        "--accumulate",
+    ):
         assert option in found.stdout

@@ -77,6 +77,22 @@ def test_positions_count_as_samples(drawn: tuple[Tensor, Tensor, Tensor], temper
     )
 
 
+def test_a_class_that_the_teacher_rules_out_adds_nothing() -> None:
+    """Teacher (1/2, 1/2, 0), network (1/4, 1/4, 1/2): ln(1/2) - ln(1/4) = ln 2, and the gradient is p - q."""
+    logits = torch.tensor([[0.0, 0.0, -math.inf]])
+    outputs = torch.tensor([[0.0, 0.0, math.log(2)]], requires_grad=True)
+    found = both(outputs, (None, logits), temperature=1, weight=1)
+    found.backward()
+    near = 20 * 2**-24  # single precision, some ten roundings of numbers below 2
+    assert found.item() == pytest.approx(math.log(2), abs=near)
+    assert outputs.grad is not None
+    assert outputs.grad[0].tolist() == pytest.approx([-1 / 4, -1 / 4, 1 / 2], abs=near)
+    # ruled out by both, a class is as if it were not there
+    ruled_out = both(logits + torch.tensor([1.0, 0.0, 0.0]), (None, logits), temperature=1, weight=1)
+    two = both(torch.tensor([[1.0, 0.0]]), (None, torch.zeros(1, 2)), temperature=1, weight=1)
+    assert ruled_out.item() == two.item()
+
+
 def test_two_classes_by_hand() -> None:
     """Outputs ln 3 apart, at T = 1: p = (3/4, 1/4); the teacher undecided: ln(1/2) - (ln 3/4 + ln 1/4) / 2 = 0.1438."""
     outputs, logits = torch.tensor([[math.log(3), 0.0]]), torch.zeros(1, 2)

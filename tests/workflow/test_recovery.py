@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import secateur as sc
 from secateur.tasks import Task, loader, seeded, train
-from secateur.training import distill, finetune, l1, l2, sgd, undecayed
+from secateur.training import adjusted_dropout, distill, finetune, l1, l2, sgd, undecayed
 from secateur.weights import save_weights
 from secateur.workflow import Dense, Numerics, Recovery, open_run, prune_task
 from tests.runs import bits
@@ -203,6 +203,33 @@ def test_distillation_changes_what_comes_out_and_gives_the_same_again(tmp_path: 
             assert (tmp_path / name / file).read_bytes() == (tmp_path / f"{name} again" / file).read_bytes()
         losses[name] = tuple(results["history"]["losses"])
     assert len(set(losses.values())) == len(asked)
+
+
+# ---------------------------------------------------------------------------------------- dropout
+
+
+def with_dropout() -> Task:
+    def network() -> nn.Module:
+        layers = list(tiny().model().children())
+        return nn.Sequential(*layers[:-1], nn.Dropout(0.5), layers[-1])
+
+    return replace(tiny(), model=network)
+
+
+def test_dropout_is_that_of_the_connections_left(tmp_path: Path) -> None:
+    task, found = with_dropout(), {}
+    for name, adjust in (("as it was", False), ("adjusted", True)):
+        results = run(tmp_path / name, job(Recovery(epochs=1, adjust_dropout=adjust)), task)
+        found[name] = results["history"]["losses"]
+    model = task.model()
+    model.load_state_dict(load_file(tmp_path / "adjusted" / "dense.safetensors"))
+    plan = sc.Plan.load(tmp_path / "adjusted" / "plan.safetensors")
+    with seeded(0), adjusted_dropout(model, plan, task.example) as rates:
+        history = finetune(
+            model, loader(task, seed=0), task.loss, learning_rate=task.learning_rate, epochs=1, plan=plan
+        )
+    assert all(rate < 0.5 for rate in rates.values())
+    assert list(history.losses) == found["adjusted"] != found["as it was"]
 
 
 # ------------------------------------------------------------------------------- the dense network

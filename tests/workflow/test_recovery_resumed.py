@@ -88,8 +88,14 @@ def test_a_run_that_stopped_goes_on_to_the_same_bits(tmp_path: Path, name: str) 
         (Recovery(distill=1.5), "--distill is 1.5; expected a weight from 0 to 1"),
         (Recovery(distill=math.nan), "--distill is nan"),
         (Recovery(distill=0.5, temperature=0), "--temperature is 0; expected a number above 0"),
-        (Recovery("cubic", epochs=0), "0 epochs are too few for the schedule to reach its end: raise --epochs"),
-        (Recovery("iterative", (0.5,), epochs=0), "0 epochs are too few"),
+        (
+            Recovery("cubic", epochs=0),
+            "0 epochs of 0 steps in all are too few for the schedule to reach its end: raise --epochs",
+        ),
+        (Recovery("iterative", (0.5,), epochs=0), "0 epochs of 0 steps in all are too few"),
+        (Recovery(adjust_dropout=True), "--adjust-dropout: the network of .* has no dropout. Leave the option out"),
+        (Recovery("cubic", epochs=2, adjust_dropout=True), "along this cubic schedule it changes"),
+        (Recovery("iterative", (0.5, 0.9), epochs=2, adjust_dropout=True), "along this iterative schedule it changes"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_trained(
@@ -102,12 +108,25 @@ def test_what_cannot_be_done_is_refused_before_anything_is_trained(
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
 
 
+@pytest.mark.parametrize(("epochs", "accumulate"), [(1, 4), (1, 9), (2, 9)])
+def test_a_schedule_needs_two_steps(tmp_path: Path, epochs: int, accumulate: int) -> None:
+    """An epoch has four batches: four to a step, or more, make one step of it."""
+    spy = Spy(tiny())
+    asked = job(Recovery("linear", epochs=epochs), numerics=Numerics(accumulate=accumulate))
+    if epochs == 2:
+        assert run(tmp_path / "run", asked)["sparsity"] == pytest.approx(0.8, abs=0.01)
+        return
+    with pytest.raises(sc.RunError, match="1 epochs of 1 steps in all are too few"):
+        run(tmp_path / "run", asked, spy.spied())
+    assert spy.first == []
+
+
 def test_schedules_that_are_none_are_refused() -> None:
     with pytest.raises(sc.UnknownNameError, match="no schedule is named 'cubik'; nearest: cubic"):
-        check(Recovery("cubik"), 3, trained_here=True)
+        check(Recovery("cubik"), tiny(), Numerics(), 3, trained_here=True)
     for levels in ((), (0.5, 0.4), (0.5, 1.0)):
         with pytest.raises(sc.BudgetError, match="takes rising sparsities between 0 and 1"):
-            check(Recovery("iterative", levels, rewind="weights"), 9, trained_here=True)
+            check(Recovery("iterative", levels, rewind="weights"), tiny(), Numerics(), 9, trained_here=True)
 
 
 def test_weights_are_rewound_only_where_the_dense_network_was_trained(tmp_path: Path) -> None:
@@ -135,7 +154,7 @@ def test_the_rest_passes(recovery: Recovery) -> None:
 
 def refusal(recovery: Recovery) -> str:
     try:
-        check(recovery, 3, trained_here=True)
+        check(recovery, tiny(), Numerics(), 3, trained_here=True)
     except sc.SecateurError as error:
         return str(error)
     return ""

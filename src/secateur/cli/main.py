@@ -84,6 +84,9 @@ Rewind = Annotated[
 ]
 Distill = Annotated[float, typer.Option(min=0, max=1, help="Weight of the dense network's outputs in the loss.")]
 Temperature = Annotated[float, typer.Option(help="Of distillation.")]
+AdjustDropout = Annotated[
+    bool, typer.Option("--adjust-dropout", help="Lower the rates of dropout to fit the connections that are left.")
+]
 Autocast = Annotated[bool, typer.Option("--autocast", help="Train in mixed precision, bfloat16.")]
 Accumulate = Annotated[int, typer.Option(min=1, help="Batches for a step of the optimizer.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")]
@@ -248,6 +251,7 @@ def prune(
     rewind: Rewind = None,
     distill: Distill = 0.0,
     temperature: Temperature = 4.0,
+    adjust_dropout: AdjustDropout = False,
     normalize: Annotated[
         str | None, typer.Option(help="Divide scores by their group's mean, max, sum, std, norm.")
     ] = None,
@@ -289,6 +293,7 @@ def finetune(
     rewind: Rewind = None,
     distill: Distill = 0.0,
     temperature: Temperature = 4.0,
+    adjust_dropout: AdjustDropout = False,
     autocast: Autocast = False,
     accumulate: Accumulate = 1,
     device: Device = "auto",

@@ -178,6 +178,7 @@ def _recovery(settings: Mapping[str, Any]) -> Recovery:
         rewind=_one_of("--rewind", settings["rewind"] or "", ("", "rate", "weights")),  # type: ignore[arg-type]
         distill=settings["distill"],
         temperature=settings["temperature"],
+        adjust_dropout=settings["adjust_dropout"],
     )
 
 

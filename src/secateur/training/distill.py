@@ -34,7 +34,7 @@ def distill(
     with z the logits of the network, z_t those of the teacher, y the targets, the divergence a mean over samples. The
     factor T^2 keeps the gradient of the second term as large as at T = 1. The teacher runs in evaluation mode, without
     gradients, on the very inputs that the network sees, augmentation included. At w = 1 the targets are not looked at,
-    so they may be anything.
+    so they may be anything. A class that the teacher rules out, with a logit of -inf, adds nothing to the divergence.
 
     Args:
         teacher: Returns logits `(samples, classes, ...)` for the inputs of a batch, as many as the network.
@@ -137,5 +137,8 @@ def _divergence(outputs: Any, logits: Tensor, temperature: float) -> Tensor:
         nn.functional.log_softmax(value.to(torch.promote_types(value.dtype, torch.float32)) / temperature, 1)
         for value in (outputs, logits)
     )
+    q = log_q.exp()
+    # A class that the teacher rules out, by a logit of -inf, adds nothing: 0 ln 0 = 0.
+    terms = torch.where(q > 0, q * (log_q - log_p), 0)
     # the mean over samples, and over positions where there are some
-    return (log_q.exp() * (log_q - log_p)).sum(1).mean()
+    return terms.sum(1).mean()

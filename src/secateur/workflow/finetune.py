@@ -118,7 +118,7 @@ def earlier_run(task: Task, job: FinetuneJob) -> Earlier:
     if lacking := [key for key in ("accuracy", "history") if not isinstance(found.get(key), dict)]:
         raise RunError(f"{job.run}/results.json lacks {lacking}: remove it and make it anew by --resume")
     epochs = found.get("dense_epochs", task.epochs)
-    check(job.recovery, epochs, trained_here=False)
+    check(job.recovery, task, job.numerics, epochs, trained_here=False)
     dense, model = task.model(), task.model()
     load_weights(dense, job.run / "dense.safetensors")
     load_weights(model, job.run / "weights.safetensors")

@@ -97,7 +97,7 @@ def check_job(task: Task, job: PruneJob) -> int:
         Epochs of dense training; where weights come from a file, those that are taken to have made them.
     """
     epochs = task.epochs if job.dense.epochs is None else job.dense.epochs
-    check(job.recovery, epochs, trained_here=job.dense.weights is None)
+    check(job.recovery, task, job.numerics, epochs, trained_here=job.dense.weights is None)
     if job.dense.weights is not None:
         load_weights(task.model(), job.dense.weights)
     return epochs

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from secateur import schedules
 from secateur.budget import Budget
@@ -16,7 +18,7 @@ from secateur.plan import Plan
 from secateur.pruner import Pruner
 from secateur.schedules import Schedule
 from secateur.tasks import Task, dense_rate, evaluate, loader, seeded
-from secateur.training import GradualPruning, History, distill, finetune, rates, rewind
+from secateur.training import GradualPruning, History, adjusted_dropout, distill, finetune, rates, rewind
 from secateur.weights import load_weights
 from secateur.workflow.dense import Numerics
 from secateur.workflow.run_folder import RunFolder
@@ -38,6 +40,7 @@ class Recovery:
             `weights`: so are the weights at the beginning.
         distill: Weight of the dense network's outputs in the loss, 0 to 1.
         temperature: Of distillation.
+        adjust_dropout: Lower the rates of dropout to fit the connections that are left.
     """
 
     schedule: str = "one_shot"
@@ -47,6 +50,7 @@ class Recovery:
     rewind: Rewind = ""
     distill: float = 0.0
     temperature: float = 4.0
+    adjust_dropout: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,13 @@ class Bench:
     progress: bool
 
 
-def check(recovery: Recovery, dense_epochs: int, *, trained_here: bool) -> None:
+def check(recovery: Recovery, task: Task, numerics: Numerics, dense_epochs: int, *, trained_here: bool) -> None:
     """Refuse what cannot be done, before anything is trained.
 
     Args:
         recovery: How.
+        task: Says how many batches there are.
+        numerics: Says how many batches make a step.
         dense_epochs: Epochs of dense training.
         trained_here: Whether this run trains the dense network.
 
@@ -92,7 +98,9 @@ def check(recovery: Recovery, dense_epochs: int, *, trained_here: bool) -> None:
     ):
         if not fits:
             raise RunError(f"{option} is {value}; expected {expected}. Change it")
-    _check_schedule(recovery)
+    _check_schedule(recovery, steps_in_epoch(task, numerics))
+    if recovery.adjust_dropout and not any(isinstance(module, _DropoutNd) for module in task.model().modules()):
+        raise RunError(f"--adjust-dropout: the network of {task.name} has no dropout. Leave the option out")
     if recovery.rewind and recovery.epochs > dense_epochs:
         raise RunError(
             f"{recovery.epochs} epochs of recovery cannot go back by as many: dense training has {dense_epochs}. "
@@ -110,18 +118,25 @@ def check(recovery: Recovery, dense_epochs: int, *, trained_here: bool) -> None:
         )
 
 
-def _check_schedule(recovery: Recovery) -> None:
+def _check_schedule(recovery: Recovery, steps_per_epoch: int) -> None:
     if recovery.schedule not in SCHEDULES:
         raise UnknownNameError("schedule", recovery.schedule, SCHEDULES)
     if recovery.schedule == "iterative":
         schedules.iterative(recovery.levels)  # raises unless they rise
     one_plan = recovery.schedule == "one_shot" or (recovery.schedule == "iterative" and recovery.rewind)
-    if recovery.epochs < 1 and not one_plan:
-        raise RunError(_too_few(recovery.epochs))
+    steps = recovery.epochs * steps_per_epoch
+    # a schedule prunes before a step, at the first one and, at the earliest, at the second
+    if not one_plan and steps < (1 if recovery.schedule == "iterative" else 2):
+        raise RunError(_too_few(recovery.epochs, steps))
+    if recovery.adjust_dropout and not one_plan:
+        raise RunError(
+            f"--adjust-dropout goes by a plan that stays, and along this {recovery.schedule} schedule it changes while "
+            "the network is trained: use one_shot, or iterative with --rewind rate"
+        )
 
 
-def _too_few(epochs: int) -> str:
-    return f"{epochs} epochs are too few for the schedule to reach its end: raise --epochs"
+def _too_few(epochs: int, steps: int) -> str:
+    return f"{epochs} epochs of {steps} steps in all are too few for the schedule to reach its end: raise --epochs"
 
 
 def recover(model: nn.Module, once: Plan, pruner: Pruner, budget: Budget | None, bench: Bench) -> tuple[Plan, History]:
@@ -171,7 +186,9 @@ def hold_and_train(model: nn.Module, plan: Plan, bench: Bench, state: str, befor
     def on_epoch(so_far: History) -> None:
         note_sparsity(bench.folder, len(before.losses) + len(so_far.losses), plan)
 
-    return joined(before, _trained(model, bench, state, on_epoch=on_epoch, plan=plan))
+    adjusted = adjusted_dropout(model, plan, bench.task.example) if bench.recovery.adjust_dropout else nullcontext()
+    with adjusted:
+        return joined(before, _trained(model, bench, state, on_epoch=on_epoch, plan=plan))
 
 
 def _rounds(model: nn.Module, pruner: Pruner, bench: Bench) -> tuple[Plan, History]:
@@ -187,7 +204,7 @@ def _rounds(model: nn.Module, pruner: Pruner, bench: Bench) -> tuple[Plan, Histo
 
 
 def _gradual(model: nn.Module, pruner: Pruner, budget: Budget | None, bench: Bench) -> tuple[Plan, History]:
-    steps = -(-len(loader(bench.task)) // bench.numerics.accumulate)
+    steps = steps_in_epoch(bench.task, bench.numerics)
     hook = GradualPruning(model, pruner, budget, schedule_for(bench.recovery, steps))
 
     def on_epoch(so_far: History) -> None:
@@ -196,7 +213,7 @@ def _gradual(model: nn.Module, pruner: Pruner, budget: Budget | None, bench: Ben
     epochs = bench.recovery.epochs * max(1, len(bench.recovery.levels))
     history = _trained(model, bench, "recovery", on_epoch=on_epoch, hook=hook, epochs=epochs)
     if hook.plan is None or not hook.settled:
-        raise RunError(_too_few(epochs))
+        raise RunError(_too_few(epochs, epochs * steps))
     return hook.plan, history
 
 
@@ -237,6 +254,19 @@ def _trained(
         on_epoch=on_epoch,
         **settings,
     )
+
+
+def steps_in_epoch(task: Task, numerics: Numerics) -> int:
+    """Steps of the optimizer in an epoch of recovery.
+
+    Args:
+        task: The task.
+        numerics: Says how many batches make a step.
+
+    Returns:
+        The number, a last step of fewer batches included.
+    """
+    return -(-len(loader(task)) // max(1, numerics.accumulate))
 
 
 def joined(before: History, after: History) -> History:
