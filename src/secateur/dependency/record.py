@@ -1,0 +1,176 @@
+"""The record of a forward pass: every operation on tensors, in order, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._pytree import tree_map, tree_map_only
+
+from secateur.errors import ModelError
+
+Source = Literal["parameter", "buffer", "input", "constant", "computed"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Stands for a tensor in the arguments of an operation.
+
+    Args:
+        number: Of the value.
+    """
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the forward pass; what an operation in place leaves is a new value.
+
+    Args:
+        shape: Its sizes.
+        dtype: Its kind of number.
+        source: Where it comes from; a constant is a tensor that the model holds or makes outside of all operations.
+        names: Of a parameter or buffer, all of them where it is tied.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    source: Source
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation.
+
+    Args:
+        op: The operation, such as ``torch.ops.aten.addmm.default``.
+        arguments: Positional; a `Reference` in place of every tensor.
+        keywords: By name, likewise.
+        results: Numbers of the values it makes, in order; None for a result that is no tensor.
+        module: Name of the innermost module that was running; empty for the model itself.
+        line: `file:line` of the innermost code that is neither torch's nor ours; empty if there is none.
+    """
+
+    op: OpOverload[..., Any]
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    results: tuple[int | None, ...]
+    module: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """A forward pass.
+
+    Args:
+        values: All tensors, by number: parameters and buffers, inputs, then the rest as it came up.
+        calls: All operations, in order.
+        outputs: Numbers of the tensors in the model's output.
+        constants: The tensors of source `constant`, by number.
+    """
+
+    values: tuple[Value, ...]
+    calls: tuple[Call, ...]
+    outputs: tuple[int, ...]
+    constants: Mapping[int, Tensor]
+
+    def numbers(self, *sources: Source) -> tuple[int, ...]:
+        """Numbers of the values that come from somewhere.
+
+        Args:
+            *sources: From where.
+
+        Returns:
+            The numbers, rising.
+        """
+        return tuple(number for number, value in enumerate(self.values) if value.source in sources)
+
+
+def replay(record: Record, state: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Run a record again.
+
+    Args:
+        record: Of a forward pass.
+        state: Parameters and buffers by name; buffers and inputs are copied, since a pass may change them.
+        inputs: The tensors of the example's shapes, in the order in which the record numbers them.
+
+    Returns:
+        The tensors of the model's output.
+
+    Raises:
+        ModelError: A tensor is missing.
+    """
+    tensors = {number: constant.clone() for number, constant in record.constants.items()}
+    for number in record.numbers("parameter", "buffer"):
+        value = record.values[number]
+        held = next((state[name] for name in value.names if name in state), None)
+        if held is None:
+            raise ModelError(f"the state to replay with lacks {value.names[0]}; expected all parameters and buffers")
+        tensors[number] = held.clone() if value.source == "buffer" else held
+    slots = record.numbers("input")
+    if len(slots) != len(inputs):
+        raise ModelError(f"the record has {len(slots)} inputs; given: {len(inputs)}")
+    tensors.update(zip(slots, (one.clone() for one in inputs), strict=True))
+    last_use = _last_uses(record)
+    with torch.no_grad():
+        for position, call in enumerate(record.calls):
+            _run(call, tensors)
+            for number in last_use.get(position, ()):
+                tensors.pop(number, None)
+    return tuple(tensors[number] for number in record.outputs)
+
+
+def references(call: Call) -> tuple[int, ...]:
+    """Numbers of the values that an operation takes.
+
+    Args:
+        call: The operation.
+
+    Returns:
+        The numbers, in the order of the arguments, repeated ones too.
+    """
+    found: list[int] = []
+    tree_map_only(Reference, lambda one: found.append(one.number), (call.arguments, dict(call.keywords)))
+    return tuple(found)
+
+
+def _run(call: Call, tensors: dict[int, Tensor]) -> None:
+    put: Callable[[Any], Any] = lambda one: tensors[one.number] if isinstance(one, Reference) else one  # noqa: E731
+    arguments, keywords = tree_map(put, (call.arguments, dict(call.keywords)))
+    results = call.op(*arguments, **keywords)
+    made = zip(call.results, as_list(results), strict=True)
+    tensors.update((number, result) for number, result in made if number is not None)
+
+
+def as_list(results: Any) -> list[Any]:
+    """What an operation returned, tensors in lists of it side by side.
+
+    Args:
+        results: One result, or several.
+
+    Returns:
+        All of them.
+    """
+    if isinstance(results, list | tuple):
+        return [inner for one in results for inner in as_list(one)]
+    return [results]
+
+
+def _last_uses(record: Record) -> dict[int, list[int]]:
+    """Numbers of the values that nothing needs after a call."""
+    position = {number: at for at, call in enumerate(record.calls) for number in (*references(call), *_made(call))}
+    found: dict[int, list[int]] = {}
+    for number in position.keys() - set(record.outputs):
+        found.setdefault(position[number], []).append(number)
+    return found
+
+
+def _made(call: Call) -> list[int]:
+    return [number for number in call.results if number is not None]

@@ -1,0 +1,245 @@
+"""Watch a forward pass and write down what it does."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from secateur import batches
+from secateur.batches import call, device_of, mode, to_device
+from secateur.dependency.record import Call, Record, Reference, Source, Value, as_list
+from secateur.errors import ModelError
+
+# Not the code of a user's model.
+OWN = (*(str(Path(place).parent) for place in (torch.__file__, __file__)), batches.__file__)
+
+
+def record(model: nn.Module, example: Any, *, compute: bool | None = None) -> Record:
+    """Write down every operation of a forward pass in eval mode, without gradients.
+
+    Without computing, parameters count as tensors without values, and so does all that is computed from them; what is
+    not, such as positions and masks, has values. The model is left as it was: its modes, the values of its buffers, its
+    hooks; so are the example and torch's random generator.
+
+    Args:
+        model: Any module.
+        example: Inputs of a batch, as `finetune` takes them.
+        compute: Whether values are really computed; None: only if the pass looks at them.
+
+    Returns:
+        The record.
+
+    Raises:
+        ModelError: The forward pass fails on the example, or returns no tensor.
+
+    Example:
+        >>> found = record(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.zeros(1, 3))
+        >>> [(str(one.op), one.module) for one in found.calls]
+        [('aten.t.default', '0'), ('aten.addmm.default', '0'), ('aten.relu.default', '1')]
+        >>> [found.values[number].names for number in found.numbers("parameter")]
+        [('0.weight',), ('0.bias',)]
+    """
+    if compute is None:
+        try:
+            return record(model, example, compute=False)
+        except Exception:  # whatever it is: the pass with values shows whether the model is at fault
+            return record(model, example, compute=True)
+    example = tree_map_only(Tensor, torch.clone, to_device(example, device_of(model)))
+    recorder = _Recorder(model, example, compute=compute)
+    kept = {name: value.clone() for name, value in model.named_buffers()}
+    try:
+        with _quiet(), mode(model, training=False), _modules(model) as recorder.stack, recorder:
+            output = call(model, example)
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} failed on the example{recorder.failed}: {type(error).__name__}: {error}. "
+            "Give inputs as the model takes them"
+        ) from error
+    finally:
+        with torch.no_grad():
+            for name, value in model.named_buffers():
+                if name in kept and value.shape == kept[name].shape and not torch.equal(value, kept[name]):
+                    value.copy_(kept[name])
+    return recorder.finished(output)
+
+
+class _Recorder(TorchDispatchMode):
+    """Numbers every tensor and notes every operation."""
+
+    def __init__(self, model: nn.Module, example: Any, *, compute: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.compute = compute
+        self.device = device_of(model)
+        self.values: list[Value] = []
+        self.calls: list[Call] = []
+        self.constants: dict[int, Tensor] = {}
+        self.stack: list[str] = []
+        self.failed = ""  # where an operation failed, in words
+        self.numbers = WeakTensorKeyDictionary()
+        self.bare: dict[int, Tensor] = {}  # by id of a parameter, which lives as long as the model: it without values
+        for source, named in (("parameter", model.named_parameters), ("buffer", model.named_buffers)):
+            self._held(source, named)  # type: ignore[arg-type]
+        for tensor in tensors_in(example):
+            self._number(tensor, "input")
+
+    def _held(self, source: Source, named: Any) -> None:
+        names: dict[int, list[str]] = {}
+        held: dict[int, Tensor] = {}
+        for name, tensor in named(remove_duplicate=False):
+            names.setdefault(id(tensor), []).append(name)
+            held[id(tensor)] = tensor
+        for key, tensor in held.items():
+            self._number(tensor, source, tuple(names[key]))
+            if source == "parameter" and not self.compute:
+                self.bare[key] = _without_values(tensor)
+
+    def _number(self, tensor: Tensor, source: Source, names: tuple[str, ...] = ()) -> int:
+        number = len(self.values)
+        self.values.append(Value(tuple(tensor.shape), tensor.dtype, source, names))
+        self.numbers[tensor] = number
+        return number
+
+    def _reference(self, tensor: Tensor) -> Reference:
+        number = self.numbers.get(tensor)
+        if number is None:
+            number = self._number(tensor, "constant")
+            self.constants[number] = tensor.detach().clone()
+        return Reference(number)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = self._on_device(kwargs or {})
+        arguments, keywords = tree_map_only(Tensor, self._reference, (args, kwargs))
+        try:
+            results = func(*args, **kwargs) if self.compute else self._without_computing(func, args, kwargs)
+        except Exception:
+            self.failed = f", in {self.where() or 'its own forward'}"
+            raise
+        numbers = tuple(self._number(one, "computed") if isinstance(one, Tensor) else None for one in as_list(results))
+        self.calls.append(Call(func, tuple(arguments), keywords, numbers, self.where(), _line()))
+        return results
+
+    def _without_computing(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operation; if it touches a tensor without values, the result has none."""
+        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        if not any(one.is_meta or id(one) in self.bare for one in given):
+            return func(*args, **kwargs)
+        bare_args, bare_kwargs = tree_map_only(Tensor, self._bared, (args, kwargs))
+        if bare_kwargs.get("device") is not None:
+            bare_kwargs["device"] = torch.device("meta")
+        results = func(*bare_args, **bare_kwargs)
+        # an operation in place returns the object that it was given
+        return args[0] if args and results is bare_args[0] else results
+
+    def _on_device(self, keywords: dict[str, Any]) -> dict[str, Any]:
+        """A tensor made beside one without values is meant to be where the model is."""
+        if self.compute or keywords.get("device") is None or torch.device(keywords["device"]).type != "meta":
+            return keywords
+        return {**keywords, "device": self.device}
+
+    def _bared(self, tensor: Tensor) -> Tensor:
+        return self.bare[id(tensor)] if id(tensor) in self.bare else _without_values(tensor)
+
+    def where(self) -> str:
+        """The innermost module that is running."""
+        return self.stack[-1] if self.stack else ""
+
+    def finished(self, output: Any) -> Record:
+        """The record, once the model has returned."""
+        outputs = tuple(self.numbers[one] for one in tensors_in(output) if one in self.numbers)
+        if not outputs:
+            raise ModelError(
+                f"the model returned a {type(output).__name__} without tensors that can be found; expected tensors, "
+                "also in tuples, lists, dicts and dataclasses"
+            )
+        return Record(tuple(self.values), tuple(self.calls), outputs, self.constants)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in a value, also in containers, dataclasses and what pytrees know.
+
+    Args:
+        value: Anything.
+
+    Yields:
+        The tensors, in order.
+    """
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from tensors_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from tensors_in(inner)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from tensors_in(getattr(value, field.name))
+    else:
+        leaves = tree_leaves(value)
+        if not (len(leaves) == 1 and leaves[0] is value):
+            yield from tensors_in(leaves)
+
+
+def _without_values(tensor: Tensor) -> Tensor:
+    if tensor.is_meta:
+        return tensor
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _line() -> str:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith("<") or name.startswith(OWN):
+            if name == __file__ and frame.f_code.co_name == "record":
+                return ""
+            frame = frame.f_back
+            continue
+        return f"{name}:{frame.f_lineno}"
+    return ""
+
+
+@contextmanager
+def _quiet() -> Generator[None, None, None]:
+    """No gradients, attention as its plain operations, and the random generator as it was."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def _modules(model: nn.Module) -> Generator[list[str], None, None]:
+    """Names of the modules that are running, outermost first."""
+    names = {id(module): name for name, module in model.named_modules()}
+    stack: list[str] = []
+
+    def entered(module: nn.Module, _: Any) -> None:
+        if id(module) in names:
+            stack.append(names[id(module)])
+
+    def left(module: nn.Module, *_: Any) -> None:
+        if id(module) in names:
+            stack.pop()
+
+    handles = [register_module_forward_pre_hook(entered), register_module_forward_hook(left, always_call=True)]
+    try:
+        yield stack
+    finally:
+        for handle in handles:
+            handle.remove()
