@@ -235,6 +235,39 @@ def test_a_model_without_tensors_in_its_output_is_refused() -> None:
         record(Silent(), torch.zeros(1, 3))
 
 
+class Replaces(nn.Module):
+    """Puts what it computes in the place of a buffer, and returns a tensor that no operation touches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.register_buffer("last", torch.zeros(1, 2))
+        self.answer = torch.tensor([42.0])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.last = self.linear(x)
+        return self.last, self.answer
+
+
+@pytest.mark.parametrize("compute", [False, True])
+def test_a_replaced_buffer_is_put_back_and_no_output_is_lost(compute: bool) -> None:
+    model = Replaces()
+    last = model.last
+    found = record(model, torch.ones(1, 3), compute=compute)
+    assert model.last is last
+    assert not last.any()
+    assert [found.values[number].source for number in found.outputs] == ["computed", "constant"]
+    state = {**dict(model.named_parameters()), "last": last}
+    first, second = replay(found, state, (torch.ones(1, 3),))
+    assert torch.equal(first, model.linear(torch.ones(1, 3)))
+    assert second.item() == 42
+
+
+def test_a_model_without_values_has_its_buffers_recorded_too() -> None:
+    found = record(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).to("meta"), torch.zeros(1, 3), compute=False)
+    assert found.values[found.outputs[0]].shape == (1, 2)
+
+
 def test_replay_refuses_what_does_not_fit() -> None:
     model, example = made("lenet")
     found: Record = record(model, example)

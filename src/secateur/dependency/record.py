@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._pytree import tree_map, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from secateur.errors import ModelError
 
@@ -142,8 +142,8 @@ def references(call: Call) -> tuple[int, ...]:
 
 
 def _run(call: Call, tensors: dict[int, Tensor]) -> None:
-    put: Callable[[Any], Any] = lambda one: tensors[one.number] if isinstance(one, Reference) else one  # noqa: E731
-    arguments, keywords = tree_map(put, (call.arguments, dict(call.keywords)))
+    given = (call.arguments, dict(call.keywords))
+    arguments, keywords = tree_map_only(Reference, lambda one: tensors[one.number], given)
     results = call.op(*arguments, **keywords)
     made = zip(call.results, as_list(results), strict=True)
     tensors.update((number, result) for number, result in made if number is not None)

@@ -58,20 +58,14 @@ def record(model: nn.Module, example: Any, *, compute: bool | None = None) -> Re
             return record(model, example, compute=True)
     example = tree_map_only(Tensor, torch.clone, to_device(example, device_of(model)))
     recorder = _Recorder(model, example, compute=compute)
-    kept = {name: value.clone() for name, value in model.named_buffers()}
     try:
-        with _quiet(), mode(model, training=False), _modules(model) as recorder.stack, recorder:
+        with _quiet(), _buffers_kept(model), mode(model, training=False), _modules(model) as recorder.stack, recorder:
             output = call(model, example)
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} failed on the example{recorder.failed}: {type(error).__name__}: {error}. "
             "Give inputs as the model takes them"
         ) from error
-    finally:
-        with torch.no_grad():
-            for name, value in model.named_buffers():
-                if name in kept and value.shape == kept[name].shape and not torch.equal(value, kept[name]):
-                    value.copy_(kept[name])
     return recorder.finished(output)
 
 
@@ -157,7 +151,7 @@ class _Recorder(TorchDispatchMode):
 
     def finished(self, output: Any) -> Record:
         """The record, once the model has returned."""
-        outputs = tuple(self.numbers[one] for one in tensors_in(output) if one in self.numbers)
+        outputs = tuple(self._reference(one).number for one in tensors_in(output))
         if not outputs:
             raise ModelError(
                 f"the model returned a {type(output).__name__} without tensors that can be found; expected tensors, "
@@ -221,6 +215,20 @@ def _quiet() -> Generator[None, None, None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module) -> Generator[None, None, None]:
+    """Buffers and their values as they were, also where the pass puts another tensor in a buffer's place."""
+    held = [(module, dict(module._buffers)) for module in model.modules()]
+    values = [(buffer, buffer.clone()) for _, buffers in held for buffer in buffers.values() if buffer is not None]
+    try:
+        yield
+    finally:
+        for module, buffers in held:
+            module._buffers.update(buffers)
+        for buffer, value in values:
+            buffer.copy_(value)
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def _check_schedule(recovery: Recovery, steps_per_epoch: int) -> None:
         schedules.iterative(recovery.levels)  # raises unless they rise
     one_plan = recovery.schedule == "one_shot" or (recovery.schedule == "iterative" and recovery.rewind)
     steps = recovery.epochs * steps_per_epoch
-    # a schedule prunes before a step, at the first one and, at the earliest, at the second
+    # linear and cubic schedules end with the second step at the earliest
     if not one_plan and steps < (1 if recovery.schedule == "iterative" else 2):
         raise RunError(_too_few(recovery.epochs, steps))
     if recovery.adjust_dropout and not one_plan:
