@@ -23,7 +23,9 @@ a tenth of the rate -0.62; the full rate with weight decay 5e-4 -0.41, 1e-3 -0.4
 and, with 2e-3, -0.42; 30 epochs at once -0.67; pruned every two epochs at the full rate, then 30 epochs -0.41; the
 dense network as teacher -0.89; back to the weights of the second epoch -0.96, to the first ones -0.88. In
 rounds, at the full rate and the decay of the dense network, the loss in training falls below that of the dense network:
-what is missing is not capacity.
+what is missing is not capacity. LeNet-5 loses 0.37, and 0.21 if its dropout is left as the dense network had it, which
+is measured too; with one threshold in standard deviations at a tenth of the rate it lost 1.59; pruned at
+once and trained on for 15 epochs, on one seed, 0.25 to 0.28.
 """
 
 from __future__ import annotations
