@@ -244,9 +244,7 @@ def claims(jobs: dict[str, Any], table: dict[str, Any], networks: Sequence[str],
         best = table[f"{network} L2"]
         difference = best["difference"]["iterative"][TARGET]
         what = f"{network}: {TARGET:.0f}x fewer weights, in rounds, test accuracy against dense"
-        found.append(
-            Claim(what, "at least -0.10 points", f"{difference * 100:+.2f} points", difference >= NO_LOSS)
-        )
+        found.append(Claim(what, "at least -0.10 points", f"{difference * 100:+.2f} points", difference >= NO_LOSS))
         if network == "lenet-5":
             found.append(left_alone(jobs, seeds))
         ratio = best["largest"]

@@ -7,11 +7,12 @@ accuracy. (In the later version: Exploring the Granularity of Sparsity in Convol
 Here, on Fashion-MNIST: the convolutions of LeNet-5 and of a small VGG, but not the first, whose single input channel
 N:M does not fit. Each grain is pruned by the L2 norm, as much in every layer, ratio after ratio, each from the network
 of the ratio before, trained on for 3 epochs at a third of the rate (in validation, on one seed, better than a tenth or
-the full rate on VGG, and as good as a tenth on LeNet-5), until half a point is lost. The largest ratio at no loss is where the mean over seeds of the
-difference to dense falls through -0.1 points, on a straight line between the two ratios around it over the logarithm of
-the ratio; beyond the last ratio it is that one. 2:4 has one ratio, 2. Bytes: 4 for each weight left, and 4 bits of
-relative index for each grain left, an entry of zeros where a gap is longer than 15 (Han et al. 2016); 2 bits for each
-weight of 2:4. The baseline: LeNet-5 with the connections of each grain at ratio 2, trained from new weights.
+the full rate on VGG, and as good as a tenth on LeNet-5), until half a point is lost. The largest ratio at no loss is
+where the mean over seeds of the difference to dense falls through -0.1 points, on a straight line between the two
+ratios around it over the logarithm of the ratio; beyond the last ratio it is that one. 2:4 has one ratio, 2. Bytes: 4
+for each weight left, and 4 bits of relative index for each grain left, an entry of zeros where a gap is longer than 15
+(Han et al. 2016); 2 bits for each weight of 2:4. The baseline: LeNet-5 with the connections of each grain at ratio 2,
+trained from new weights.
 """
 
 from __future__ import annotations
