@@ -2,5 +2,6 @@
 
 from secateur.dependency.record import Call, Record, Reference, Value, references, replay
 from secateur.dependency.recorder import record
+from secateur.dependency.solver import Solution, solve
 
-__all__ = ["Call", "Record", "Reference", "Value", "record", "references", "replay"]
+__all__ = ["Call", "Record", "Reference", "Solution", "Value", "record", "references", "replay", "solve"]

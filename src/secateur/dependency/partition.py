@@ -1,0 +1,352 @@
+"""The partition of labels into sets that leave together, and the few ways in which rules may coarsen it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secateur.dependency.facets import Facet, Labelled, Shape, aligned, along, axis_core, collapsed
+from secateur.dependency.labels import Labels, Numbers
+
+Zero = Callable[[Sequence[bool | None]], bool]  # of each operand: zero at removed positions, or None without the labels
+FIXED = -1
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why something stays.
+
+    Args:
+        text: In words.
+        op: The operation that asks for it.
+        module: The module that was running.
+        line: `file:line` in the code of the model.
+    """
+
+    text: str
+    op: str = ""
+    module: str = ""
+    line: str = ""
+
+    def __str__(self) -> str:
+        """One line.
+
+        Returns:
+            The words, and where.
+        """
+        where = " ".join(part for part in (self.op, self.module and f"in {self.module}", self.line) if part)
+        return f"{self.text} ({where})" if where else self.text
+
+
+ONE_UNIT = Reason("it would leave as a whole: one unit is left")
+
+
+@dataclass(frozen=True)
+class Note:
+    """Labels that shall be alike along some dimensions.
+
+    Args:
+        core: Of the facet.
+        dims: Along which it shall not vary.
+        hard: Whether nothing else would do; else it is the choice between several ways.
+    """
+
+    core: Numbers
+    dims: frozenset[int]
+    hard: bool
+
+
+class Partition:
+    """Labels, which of them are fixed and why.
+
+    While `looking`, a facet that varies along two dimensions of which a rule needs one constant is only noted: what
+    comes later may say which of the two must stay apart. `settle` then unites what was noted.
+    """
+
+    def __init__(self) -> None:
+        """Nothing labelled."""
+        self.labels = Labels()
+        self.looking = True
+        self.notes: list[Note] = []
+        self.reasons: list[Reason] = []
+        self._why: NDArray[np.int32] = np.empty(0, np.int32)
+
+    def fresh(
+        self, shape: Shape, dims: Iterable[int] | None = None, *, zero: bool = False, loose: bool = False
+    ) -> Labelled:
+        """A tensor with new labels.
+
+        Args:
+            shape: Its sizes.
+            dims: Those to label; None: all. Dimensions of size 1 carry no label.
+            zero: Whether the tensor is zero where it is masked.
+            loose: Whether nobody stores it.
+
+        Returns:
+            A facet for each dimension.
+        """
+        chosen = range(len(shape)) if dims is None else dims
+        facets = [
+            Facet(axis_core(self.labels.fresh(shape[dim]), dim, len(shape)), zero, loose)
+            for dim in chosen
+            if shape[dim] > 1
+        ]
+        missing = len(self.labels) - len(self._why)
+        if missing > 0:
+            self._why = np.concatenate([self._why, np.full(max(missing, len(self._why)), FIXED, np.int32)])
+        return Labelled(shape, tuple(facets))
+
+    def seen(self, core: Numbers) -> Numbers:
+        """The set of each label.
+
+        Args:
+            core: Labels.
+
+        Returns:
+            Of the same shape, the smallest label of the set, -1 where it is fixed.
+        """
+        roots = self.labels.find(core)
+        return np.where(self._why[roots] == FIXED, roots, FIXED)
+
+    def reason(self, label: int) -> Reason | None:
+        """Why a label is fixed.
+
+        Args:
+            label: Any.
+
+        Returns:
+            The first reason that was given; None if it may leave.
+        """
+        found = self._why[self.labels.find(np.array([label]))[0]]
+        return None if found == FIXED else self.reasons[found]
+
+    def unite(self, one: Numbers, other: Numbers) -> None:
+        """Let two labels leave together, for every pair; if one is fixed, the other is.
+
+        Args:
+            one: Labels.
+            other: A shape that broadcasts with it.
+        """
+        before = np.unique(np.concatenate([self.labels.find(one).ravel(), self.labels.find(other).ravel()]))
+        self.labels.unite(one, other)
+        fixed = before[self._why[before] != FIXED]
+        if len(fixed):
+            self._mark(self.labels.find(fixed), self._why[fixed])
+
+    def freeze(self, core: Numbers, reason: Reason) -> None:
+        """Let labels stay.
+
+        Args:
+            core: Labels.
+            reason: Why.
+        """
+        roots = np.unique(self.labels.find(core))
+        self.reasons.append(reason)
+        self._mark(roots, np.int32(len(self.reasons) - 1))
+
+    def fixed(self, reason: Reason) -> int:
+        """A label that stays.
+
+        Args:
+            reason: Why.
+
+        Returns:
+            The label.
+        """
+        core = self.fresh((1, 2), [1]).facets[0].core[:, :1]
+        self.freeze(core, reason)
+        return int(core.item())
+
+    def _mark(self, roots: Numbers, why: NDArray[np.int32] | np.int32) -> None:
+        free = self._why[roots] == FIXED
+        self._why[roots[free]] = why[free] if isinstance(why, np.ndarray) else why
+
+    def normal(self, given: Labelled) -> Labelled:
+        """Facets without the dimensions along which they are constant; those constant everywhere are left out.
+
+        Args:
+            given: A tensor.
+
+        Returns:
+            It with the smallest cores.
+        """
+        facets: list[Facet] = []
+        for one in given.facets:
+            core = self._narrow(one.core)
+            if core.size > 1:
+                facets.append(one if core is one.core else replace(one, core=core))
+            elif not self.looking and core.size and self.seen(core).item() != FIXED:
+                self.freeze(core, ONE_UNIT)
+        same = len(facets) == len(given.facets) and all(a is b for a, b in zip(facets, given.facets, strict=True))
+        return given if same else Labelled(given.shape, tuple(facets))
+
+    def _narrow(self, core: Numbers) -> Numbers:
+        if core.size <= 1:
+            return core
+        seen = self.seen(core)
+        still = [dim for dim in along(core) if bool((seen == collapsed(seen, [dim])).all())]
+        if not still:
+            return core
+        for dim in still:  # one after the other: constant along each of two means constant along both
+            core = collapsed(core, [dim])
+        return core
+
+    def fix(self, given: Labelled, dims: Iterable[int], reason: Reason, *, choice: bool = False) -> Labelled:
+        """Let a tensor's labels be constant along some dimensions.
+
+        A facet that varies only along them is frozen. One that varies along others too is united along them.
+
+        Args:
+            given: A tensor.
+            dims: Dimensions, negative ones too.
+            reason: Why.
+            choice: Whether another dimension could have been chosen.
+
+        Returns:
+            The tensor as it is after that.
+        """
+        given = self.normal(given)
+        wanted = frozenset(dim % max(1, len(given.shape)) for dim in dims)
+        kept = []
+        for facet in given.facets:
+            varies = along(facet.core)
+            inside = varies & wanted
+            if not inside:
+                kept.append(facet)
+            elif varies <= wanted:
+                if not self.looking:
+                    self.freeze(facet.core, reason)
+            else:
+                self._constant(facet.core, inside, hard=not choice)
+                kept.append(replace(facet, core=collapsed(facet.core, inside)))
+        return self.normal(Labelled(given.shape, tuple(kept)))
+
+    def keep(self, given: Labelled, dims: Iterable[int]) -> Labelled:
+        """Of facets that vary along some dimensions and others too, let only the first vary.
+
+        Args:
+            given: A tensor.
+            dims: The dimensions that are chosen.
+
+        Returns:
+            The tensor as it is after that; facets that vary only along one side are as they were.
+        """
+        given, chosen, kept = self.normal(given), frozenset(dims), []
+        for facet in given.facets:
+            varies = along(facet.core)
+            if varies & chosen and varies - chosen:
+                self._constant(facet.core, varies - chosen, hard=False)
+                facet = replace(facet, core=collapsed(facet.core, varies - chosen))  # noqa: PLW2901
+            kept.append(facet)
+        return Labelled(given.shape, tuple(kept))
+
+    def _constant(self, core: Numbers, dims: frozenset[int], *, hard: bool) -> None:
+        if self.looking:
+            self.notes.append(Note(core, dims, hard))
+        else:
+            self.unite(core, collapsed(core, dims))
+
+    def settle(self) -> None:
+        """Unite what was noted, what must be first; a choice that came too late is left out."""
+        self.looking = False
+        for note in sorted(self.notes, key=lambda one: not one.hard):
+            still = along(self._narrow(note.core))
+            if note.dims & still and (note.hard or still - note.dims):
+                self.unite(note.core, collapsed(note.core, note.dims))
+        self.notes.clear()
+
+    def together(self, operands: Sequence[Labelled], shape: Shape, reason: Reason, zero: Zero) -> Labelled:
+        """Unite the labels of tensors that meet position by position.
+
+        A dimension that one of them has whole and without labels is fixed for all. Dimensions of size 1 are broadcast
+        and ask for nothing.
+
+        Args:
+            operands: Tensors that broadcast to `shape`.
+            shape: Of the result.
+            reason: Why something would be fixed.
+            zero: Whether the result is zero where labels are masked.
+
+        Returns:
+            The result.
+        """
+        given = self._loose_ends([self.normal(aligned(one, len(shape))) for one in operands], reason)
+        bare = [self._unlabelled(one, shape) for one in given]
+        for at, one in enumerate(given):
+            others = frozenset[int]().union(*(dims for place, dims in enumerate(bare) if place != at))
+            given[at] = self.fix(one, others, reason) if others else one
+        classes = self._classes(given)
+        facets = []
+        for members in classes:
+            flags: list[bool | None] = [None] * len(given)
+            for place, facet in members:
+                flags[place] = facet.zero
+            widest = max((facet.core for _, facet in members), key=lambda core: core.size)
+            facets.append(Facet(widest, zero(flags), all(facet.loose for _, facet in members)))
+        return self.normal(Labelled(shape, tuple(facets)))
+
+    def _loose_ends(self, given: list[Labelled], reason: Reason) -> list[Labelled]:
+        """What nobody stores does not decide how a split is taken: where it does not fit a split, it is fixed."""
+        if self.looking or not any(facet.loose for one in given for facet in one.facets):
+            return given
+        held = [along(facet.core) for one in given for facet in one.facets if not facet.loose]
+        for one in given:
+            for facet in one.facets:
+                dims = along(facet.core)
+                if facet.loose and any(dims & other and dims != other for other in held):
+                    self.freeze(facet.core, reason)
+        return [self.normal(one) for one in given]
+
+    def _unlabelled(self, one: Labelled, shape: Shape) -> frozenset[int]:
+        labelled = frozenset[int]().union(*(along(facet.core) for facet in one.facets))
+        whole = frozenset(dim for dim, size in enumerate(one.shape) if size == shape[dim] > 1)
+        return whole - labelled
+
+    def _classes(self, given: Sequence[Labelled]) -> list[list[tuple[int, Facet]]]:
+        """Facets of all operands that share a dimension, united."""
+        classes: list[list[tuple[int, Facet]]] = []
+        patterns = self._patterns(given)
+        for place, one in enumerate(given):
+            for facet in one.facets:
+                touching = [self._meet(facet, members) for members in classes]
+                if patterns:
+                    touching = [
+                        meets and patterns[id(members[0][1])] == patterns[id(facet)]
+                        for members, meets in zip(classes, touching, strict=True)
+                    ]
+                joined = [one for members, meets in zip(classes, touching, strict=True) if meets for one in members]
+                for _, member in joined:
+                    self.unite(facet.core, member.core)
+                apart = [members for members, meets in zip(classes, touching, strict=True) if not meets]
+                classes = [*apart, [*joined, (place, facet)]]
+        return classes
+
+    def _patterns(self, given: Sequence[Labelled]) -> dict[int, bytes]:
+        """Which positions share a label, by facet, if this tells apart several along one dimension."""
+        several = any(
+            along(facet.core) & along(other.core)
+            for one in given
+            for at, facet in enumerate(one.facets)
+            for other in one.facets[at + 1 :]
+        )
+        if not several:
+            return {}
+        found = [{id(facet): self._pattern(facet.core) for facet in one.facets} for one in given if one.facets]
+        kinds = [sorted(one.values()) for one in found]
+        alike = all(one == kinds[0] and len(set(one)) == len(one) for one in kinds)
+        return {key: value for one in found for key, value in one.items()} if alike else {}
+
+    def _pattern(self, core: Numbers) -> bytes:
+        seen = self.seen(core)
+        _, first, inverse = np.unique(seen, return_index=True, return_inverse=True)
+        return bytes(str(seen.shape), "ascii") + first[inverse].astype(np.int64).tobytes()
+
+    def _meet(self, facet: Facet, members: Sequence[tuple[int, Facet]]) -> bool:
+        """Whether labels share a dimension; while looking, only if they share all."""
+        mine = along(facet.core)
+        if self.looking:
+            return any(along(member.core) == mine for _, member in members)
+        return any(along(member.core) & mine for _, member in members)

@@ -1,0 +1,156 @@
+"""Labels go along a record: first to see which way a split has to be taken, then to unite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch.utils._pytree import tree_map_only
+
+from secateur.dependency.facets import Labelled, along, collapsed
+from secateur.dependency.labels import Numbers
+from secateur.dependency.partition import Partition, Reason
+from secateur.dependency.record import Call, Record, Reference, references
+from secateur.dependency.rules import rule_for
+from secateur.dependency.step import Step
+
+OUTPUT = Reason("it is the model's output")
+UNREAD = Reason("no operation reads it")
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Which slices leave together.
+
+    Args:
+        record: The forward pass.
+        partition: The labels.
+        values: The labels of every value of the record, by its number.
+    """
+
+    record: Record
+    partition: Partition
+    values: tuple[Labelled, ...]
+
+    def labels(self, number: int, dim: int) -> Numbers:
+        """The labels of a parameter or buffer along a dimension.
+
+        Args:
+            number: Of the value.
+            dim: The dimension.
+
+        Returns:
+            A label for each position; none if the dimension has size 1.
+        """
+        for facet in self.values[number].facets:
+            if along(facet.core) == {dim}:
+                return facet.core.ravel()
+        return self.partition.labels.fresh(0)
+
+
+Place = tuple[int, int]  # number of a value, dimension
+
+
+def solve(record: Record, *, fixed: Mapping[Place, Reason] | None = None) -> Solution:
+    """Find out which slices of which parameters have to leave together.
+
+    Args:
+        record: A forward pass.
+        fixed: Dimensions of values that shall lose nothing, and why.
+
+    Returns:
+        The labels of everything.
+
+    Example:
+        >>> import torch
+        >>> from secateur.dependency import record
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
+        >>> solution = solve(record(model, torch.zeros(1, 2)))
+        >>> first, second = (solution.record.numbers("parameter")[at] for at in (0, 2))
+        >>> solution.partition.seen(solution.labels(first, 0)), solution.partition.seen(solution.labels(second, 1))
+        (array([0, 1, 2]), array([0, 1, 2]))
+        >>> str(solution.partition.reason(int(solution.labels(second, 0)[0])))
+        "it is the model's output"
+    """
+    partition = Partition()
+    state = _state(record, partition)
+    _pass(record, partition, state, fixed or {})
+    partition.settle()
+    values = _pass(record, partition, state, fixed or {})
+    _unread(record, partition, state)
+    while _rectangular(partition, values):
+        values = _pass(record, partition, state, fixed or {})
+    return Solution(record, partition, tuple(values))
+
+
+def _state(record: Record, partition: Partition) -> dict[int, Labelled]:
+    """Parameters and buffers carry labels, inputs and constants do not."""
+    found = {}
+    for number, value in enumerate(record.values):
+        if value.source in ("parameter", "buffer"):
+            found[number] = partition.fresh(
+                value.shape, zero=value.source == "parameter", loose=value.source == "buffer"
+            )
+        elif value.source != "computed":
+            found[number] = Labelled(value.shape)
+    return found
+
+
+def _unread(record: Record, partition: Partition, state: Mapping[int, Labelled]) -> None:
+    """What no operation reads stays."""
+    read = {number for call in record.calls for number in references(call)} | set(record.outputs)
+    for number in state.keys() - read:
+        partition.fix(state[number], range(len(state[number].shape)), UNREAD)
+
+
+def _pass(
+    record: Record, partition: Partition, state: Mapping[int, Labelled], fixed: Mapping[Place, Reason]
+) -> list[Labelled]:
+    values: dict[int, Labelled] = dict(state)
+    stays: dict[int, list[tuple[int, Reason]]] = {}
+    for (number, dim), reason in fixed.items():
+        stays.setdefault(number, []).append((dim, reason))
+    for number in values.keys() & stays.keys():
+        values[number] = _fixed(partition, values[number], stays[number])
+    for call in record.calls:
+        step = _step(record, call, partition, values)
+        results: Any = rule_for(call.op)(step)
+        results = [results] if isinstance(results, Labelled) else results
+        for made, result in zip(call.results, results, strict=True):
+            if made is not None:
+                value = partition.normal(result or Labelled(record.values[made].shape))
+                values[made] = _fixed(partition, value, stays[made]) if made in stays else value
+    for number in record.outputs:
+        partition.fix(values[number], range(len(values[number].shape)), OUTPUT)
+    return [values.get(number, Labelled(value.shape)) for number, value in enumerate(record.values)]
+
+
+def _fixed(partition: Partition, value: Labelled, stays: Sequence[tuple[int, Reason]]) -> Labelled:
+    for dim, reason in stays:
+        value = partition.fix(value, [dim], reason)
+    return value
+
+
+def _step(record: Record, call: Call, partition: Partition, values: Mapping[int, Labelled]) -> Step:
+    def labelled(one: Reference) -> Labelled:
+        return replace(values[one.number], dtype=record.values[one.number].dtype)
+
+    given, keywords = tree_map_only(Reference, labelled, (list(call.arguments), dict(call.keywords)))
+    arguments = {one.name: one.default_value for one in call.op._schema.arguments if one.has_default_value()}
+    arguments |= dict(zip((one.name for one in call.op._schema.arguments), given, strict=False)) | keywords
+    shapes = tuple(None if number is None else record.values[number].shape for number in call.results)
+    return Step(partition, call, arguments, shapes)
+
+
+def _rectangular(partition: Partition, values: Sequence[Labelled]) -> bool:
+    """What still varies along several dimensions of a tensor varies along the longest only; whether any did."""
+    found = False
+    for value in values:
+        for facet in partition.normal(value).facets:
+            dims = along(facet.core)
+            if len(dims) > 1:
+                longest = max(dims, key=lambda dim: (facet.core.shape[dim], -dim))
+                partition.unite(facet.core, collapsed(facet.core, dims - {longest}))
+                found = True
+    return found
