@@ -156,7 +156,7 @@ class Talking(Separate):
         self.before = nn.Linear(4, 4)
         self.after = nn.Linear(4, 4)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Any:
         score = self.before(weights(q, k).permute(0, 2, 3, 1))
         share = self.after(score.softmax(dim=2)).permute(0, 3, 1, 2)
         return share @ v
@@ -176,7 +176,7 @@ class Relative(Separate):
         super().__init__()
         self.table = nn.Embedding(11, 4)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Any:
         place = torch.arange(q.shape[2], device=q.device)
         bias = self.table(place[:, None] - place[None, :] + 5).permute(2, 0, 1)
         return (weights(q, k) + bias).softmax(dim=-1) @ v

@@ -163,7 +163,8 @@ def shuffled(x: Tensor, groups: int) -> Tensor:
 @add(
     "shuffle by view and transpose",
     images(size=4),
-    "stem.weight:0 units.0.first.weight:1 units.0.last.weight:0 units.1.first.weight:1 head.weight:1",
+    "stem.weight:0 units.0.first.weight:1 units.0.last.weight:0 "
+    "units.1.first.weight:1 units.1.last.weight:0 head.weight:1",
     "units.0.first.weight:0 units.0.depth.weight:0 units.0.last.weight:1",
     frozen="head.weight:0",
     units={"stem.weight:0": 4, "head.weight:1": 4},

@@ -28,7 +28,7 @@ def bare_batch_norm() -> nn.Module:
     return between(nn.BatchNorm2d(16, affine=False))
 
 
-@add("instance norm", images(), CHAIN, "0.weight:0 1.weight:0 1.bias:0", units={"0.weight:0": 16})
+@add("instance norm", images(), f"{CHAIN} 1.weight:0 1.bias:0", units={"0.weight:0": 16})
 def instance_norm() -> nn.Module:
     """A statistic over places alone."""
     return between(nn.InstanceNorm2d(16, affine=True))

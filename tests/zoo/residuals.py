@@ -69,7 +69,8 @@ class Projection(nn.Module):
 @add(
     "bottleneck",
     images(),
-    "stem.weight:0 blocks.0.reduce.weight:1 blocks.0.expand.weight:0 blocks.1.reduce.weight:1 head.weight:1",
+    "stem.weight:0 blocks.0.reduce.weight:1 blocks.0.expand.weight:0 "
+    "blocks.1.reduce.weight:1 blocks.1.expand.weight:0 head.weight:1",
     "blocks.0.reduce.weight:0 blocks.0.middle.weight:1",
     "blocks.0.middle.weight:0 blocks.0.norm.weight:0 blocks.0.expand.weight:1",
     "blocks.1.reduce.weight:0 blocks.1.middle.weight:1",
@@ -102,7 +103,7 @@ class Bottlenecks(nn.Module):
     "inverted residual with squeeze and excite",
     images(),
     "stem.weight:0 expand.weight:1 project.weight:0 head.weight:1",
-    "expand.weight:0 depth.weight:0 squeeze.weight:1 excite.weight:0 project.weight:1",
+    "expand.weight:0 norm1.weight:0 depth.weight:0 norm2.weight:0 squeeze.weight:1 excite.weight:0 project.weight:1",
     "squeeze.weight:0 excite.weight:1",
     frozen="depth.weight:1 head.weight:0",
     units={"depth.weight:0": 16},
@@ -134,7 +135,8 @@ class Inverted(nn.Module):
 @add(
     "parallel kernels and an identity",
     images(),
-    "stem.weight:0 wide.weight:0 wide.weight:1 narrow.weight:0 norm.weight:0",
+    "stem.weight:0 wide.weight:0 wide.weight:1 wide_norm.weight:0 "
+    "narrow.weight:0 narrow.weight:1 narrow_norm.weight:0 norm.weight:0 head.weight:1",
 )
 class Parallel(nn.Module):
     """A norm in the place of a skip: what the block takes and what it gives are the same units."""

@@ -149,7 +149,7 @@ def _(x: Tensor) -> Tensor:
 class Unknown(Between):
     """What has no rule freezes what it touches."""
 
-    def change(self, x: Tensor) -> Tensor:
+    def change(self, x: Tensor) -> Any:
         return stir(x)
 
 
@@ -169,7 +169,7 @@ class Steps(torch.autograd.Function):
 class Stepped(Between):
     """Its operations are seen, and each goes channel by channel."""
 
-    def change(self, x: Tensor) -> Tensor:
+    def change(self, x: Tensor) -> Any:
         return Steps.apply(x)
 
 
