@@ -14,9 +14,9 @@ HEADS: dict[str, Specimen] = {}
 add = collector(HEADS)
 
 
-def weights(q: Tensor, k: Tensor) -> Any:
+def weights(q: Tensor, k: Tensor) -> Tensor:
     """Scores of keys for each query, scaled by the size of a head."""
-    return q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    return torch.matmul(q, k.transpose(-2, -1)).div(q.shape[-1] ** 0.5)
 
 
 @add("encoder layer of torch", sequences(), "linear1.weight:0 linear2.weight:1", frozen="norm1.weight:0 norm2.weight:0")
