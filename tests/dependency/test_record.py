@@ -163,6 +163,14 @@ def test_values_are_made_once_and_before_they_are_used(name: str) -> None:
     assert set(found.outputs) <= known
 
 
+def described(module: nn.Module) -> list[tuple[str, Any]]:
+    """Attributes with their types, and those of what a tuple or list holds."""
+    return sorted(
+        (name, [type(value), *(map(type, value) if isinstance(value, tuple | list) else ())])
+        for name, value in vars(module).items()
+    )
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("compute", [None, True])
 def test_nothing_is_left_behind(name: str, compute: bool | None) -> None:
@@ -172,12 +180,12 @@ def test_nothing_is_left_behind(name: str, compute: bool | None) -> None:
     given = copy.deepcopy(example)
     before = bits(model.state_dict())
     modes = [module.training for module in model.modules()]
-    attributes = [sorted(vars(module)) for module in model.modules()]
+    attributes = [described(module) for module in model.modules()]
     draws, fast = torch.get_rng_state(), torch.backends.mha.get_fastpath_enabled()
     record(model, example, compute=compute)
     assert bits(model.state_dict()) == before
     assert [module.training for module in model.modules()] == modes
-    assert [sorted(vars(module)) for module in model.modules()] == attributes
+    assert [described(module) for module in model.modules()] == attributes
     assert torch.equal(torch.get_rng_state(), draws)
     assert torch.backends.mha.get_fastpath_enabled() == fast
     assert torch.equal(example, given)

@@ -11,9 +11,11 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_map_only
 
+from secateur.dependency.numbers import Expression
 from secateur.errors import ModelError
 
 Source = Literal["parameter", "buffer", "input", "constant", "computed"]
+SizeKind = Literal["size", "repeat", "start", "stop", "step", "index", "groups"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,32 @@ class Call:
 
 
 @dataclass(frozen=True)
+class SizeUse:
+    """An integer that a torch function was given, and what it says of a tensor.
+
+    Args:
+        kind: What it is: `size` of a dimension; how often a dimension of the source is there in this one (`repeat`);
+            `start`, `stop` or `step` of a slice, negative ones as they are; `index` of a position; number of `groups`
+            of channels.
+        value: Number of the value it is about: a result for `size` and `repeat` (a layer norm's input), the source for
+            the others.
+        dim: Which of its dimensions.
+        expression: Where the integer came from; a plain integer if that is not known.
+        call: Position in the record of the first operation that the function made.
+        module: Name of the innermost module that was running.
+        line: `file:line` in the user's code, as for a `Call`.
+    """
+
+    kind: SizeKind
+    value: int
+    dim: int
+    expression: Expression
+    call: int
+    module: str
+    line: str
+
+
+@dataclass(frozen=True)
 class Record:
     """A forward pass.
 
@@ -74,12 +102,14 @@ class Record:
         calls: All operations, in order.
         outputs: Numbers of the tensors in the model's output.
         constants: The tensors of source `constant`, by number.
+        sizes: The integers given to functions that make, cut or group dimensions, in order.
     """
 
     values: tuple[Value, ...]
     calls: tuple[Call, ...]
     outputs: tuple[int, ...]
     constants: Mapping[int, Tensor]
+    sizes: tuple[SizeUse, ...] = ()
 
     def numbers(self, *sources: Source) -> tuple[int, ...]:
         """Numbers of the values that come from somewhere.

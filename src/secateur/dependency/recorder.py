@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +19,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from secateur import batches
 from secateur.batches import call, device_of, mode, to_device
-from secateur.dependency.record import Call, Record, Reference, Source, Value, as_list
+from secateur.dependency.numbers import Number
+from secateur.dependency.record import Call, Record, Reference, SizeUse, Source, Value, as_list
+from secateur.dependency.sizes import SizeMode
+from secateur.dependency.tagging import tagged
 from secateur.errors import ModelError
 
 # Not the code of a user's model.
@@ -31,7 +34,10 @@ def record(model: nn.Module, example: Any, *, compute: bool | None = None) -> Re
 
     Without computing, parameters count as tensors without values, and so does all that is computed from them; what is
     not, such as positions and masks, has values. The model is left as it was: its modes, the values of its buffers, its
-    hooks; so are the example and torch's random generator.
+    hooks, its attributes other than those it sets itself; so are the example and torch's random generator.
+
+    While it runs, the integers it holds and the sizes it reads are numbers that know their origin; if it fails with
+    them, it is recorded again with plain ones.
 
     Args:
         model: Any module.
@@ -51,22 +57,33 @@ def record(model: nn.Module, example: Any, *, compute: bool | None = None) -> Re
         >>> [found.values[number].names for number in found.numbers("parameter")]
         [('0.weight',), ('0.bias',)]
     """
-    if compute is None:
-        try:
-            return record(model, example, compute=False)
-        except Exception:  # whatever it is: the pass with values shows whether the model is at fault
-            return record(model, example, compute=True)
+    ways = [(False, True), (True, True), (True, False)] if compute is None else [(compute, True), (compute, False)]
+    for computed, numbered in ways[:-1]:
+        with suppress(Exception):  # whatever it is: the plainest pass shows whether the model is at fault
+            return _recorded(model, example, compute=computed, numbered=numbered)
+    return _recorded(model, example, compute=ways[-1][0], numbered=False)
+
+
+def _recorded(model: nn.Module, example: Any, *, compute: bool, numbered: bool) -> Record:
     example = tree_map_only(Tensor, torch.clone, to_device(example, device_of(model)))
     recorder = _Recorder(model, example, compute=compute)
     try:
-        with _quiet(), _buffers_kept(model), mode(model, training=False), _modules(model) as recorder.stack, recorder:
+        with (
+            _quiet(),
+            _buffers_kept(model),
+            mode(model, training=False),
+            _modules(model) as recorder.stack,
+            tagged(model) if numbered else nullcontext() as trace,
+            recorder,
+            SizeMode(recorder, trace) as sizes,
+        ):
             output = call(model, example)
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} failed on the example{recorder.failed}: {type(error).__name__}: {error}. "
             "Give inputs as the model takes them"
         ) from error
-    return recorder.finished(output)
+    return recorder.finished(output, tuple(sizes.uses))
 
 
 class _Recorder(TorchDispatchMode):
@@ -113,16 +130,22 @@ class _Recorder(TorchDispatchMode):
         return Reference(number)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = self._on_device(kwargs or {})
-        arguments, keywords = tree_map_only(Tensor, self._reference, (args, kwargs))
+        with torch._C.DisableTorchFunction():  # sizes that are read here are not the model's
+            return self._run(func, args, self._on_device(kwargs or {}))
+
+    def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        arguments, keywords = tree_map_only((Tensor, Number), self._plain, (args, kwargs))
         try:
             results = func(*args, **kwargs) if self.compute else self._without_computing(func, args, kwargs)
         except Exception:
             self.failed = f", in {self.where() or 'its own forward'}"
             raise
         numbers = tuple(self._number(one, "computed") if isinstance(one, Tensor) else None for one in as_list(results))
-        self.calls.append(Call(func, tuple(arguments), keywords, numbers, self.where(), _line()))
+        self.calls.append(Call(func, tuple(arguments), keywords, numbers, *self.place()))
         return results
+
+    def _plain(self, argument: Tensor | Number) -> Reference | int:
+        return self._reference(argument) if isinstance(argument, Tensor) else int(argument)
 
     def _without_computing(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operation; if it touches a tensor without values, the result has none."""
@@ -149,7 +172,16 @@ class _Recorder(TorchDispatchMode):
         """The innermost module that is running."""
         return self.stack[-1] if self.stack else ""
 
-    def finished(self, output: Any) -> Record:
+    def place(self) -> tuple[str, str]:
+        """The module and the line that are running."""
+        return self.where(), _line()
+
+    def number_of(self, tensor: Tensor) -> int | None:
+        """The number of a tensor's value, if it has been seen."""
+        number: int | None = self.numbers.get(tensor)
+        return number
+
+    def finished(self, output: Any, sizes: tuple[SizeUse, ...]) -> Record:
         """The record, once the model has returned."""
         outputs = tuple(self._reference(one).number for one in tensors_in(output))
         if not outputs:
@@ -157,7 +189,7 @@ class _Recorder(TorchDispatchMode):
                 f"the model returned a {type(output).__name__} without tensors that can be found; expected tensors, "
                 "also in tuples, lists, dicts and dataclasses"
             )
-        return Record(tuple(self.values), tuple(self.calls), outputs, self.constants)
+        return Record(tuple(self.values), tuple(self.calls), outputs, self.constants, sizes)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -1,0 +1,497 @@
+"""What a record knows of the integers that a forward pass gave to torch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import secateur as sc
+from secateur.dependency import (
+    Attribute,
+    Expression,
+    Operation,
+    Record,
+    Size,
+    SizeUse,
+    evaluate,
+    record,
+    sizes_in,
+)
+from secateur.dependency.numbers import Number
+from tests.dependency.test_numbers import types_in
+from tests.dependency.test_record import MODELS, made
+
+
+def own(*path: str | int) -> Attribute:
+    """An attribute of the model itself."""
+    return Attribute("", path)
+
+
+def text(expression: Expression) -> str:
+    """An expression as one would write it; values without their numbers."""
+    match expression:
+        case Attribute(module, path):
+            return ".".join(map(str, (*filter(None, [module]), *path)))
+        case Size(_, dim):
+            return f"size{dim}"
+        case Operation(op, left, right):
+            return f"({text(left)} {op} {text(right)})"
+    return str(expression)
+
+
+def seen(found: Record, kind: str | None = None) -> list[tuple[str, int, str]]:
+    """Kind, dimension and expression of what was noted."""
+    return [(use.kind, use.dim, text(use.expression)) for use in found.sizes if kind in (None, use.kind)]
+
+
+def check(found: Record) -> None:
+    """What every record promises: true sizes, known values, plain integers."""
+    shapes = [value.shape for value in found.values]
+    for use in found.sizes:
+        assert 0 <= use.value < len(shapes)
+        assert 0 <= use.dim < len(shapes[use.value])
+        assert 0 <= use.call <= len(found.calls)
+        assert not isinstance(use.expression, Number)
+        if use.kind == "size" and not _attributes(use):
+            size = evaluate(use.expression, _none, lambda one: shapes[one.value][one.dim])
+            assert size == shapes[use.value][use.dim]
+        for read in sizes_in(use.expression):
+            assert read.dim < len(shapes[read.value])
+    assert Number not in types_in([found.calls, shapes, found.outputs, found.sizes])
+
+
+def _attributes(use: SizeUse) -> bool:
+    return "Attribute" in repr(use.expression)
+
+
+def _none(attribute: Attribute) -> int:
+    raise AssertionError(attribute)
+
+
+class Does(nn.Module):
+    """A forward pass in a line, with numbers to do it with."""
+
+    def __init__(self, forward: Callable[[Any, Tensor], Any], **attributes: Any) -> None:
+        super().__init__()
+        self.does = forward
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.does(self, x)
+
+
+def noted(forward: Callable[[Any, Tensor], Any], *shape: int, **attributes: Any) -> Record:
+    found = record(Does(forward, **attributes), torch.zeros(shape))
+    check(found)
+    return found
+
+
+# -------------------------------------------------------------------------------------- whole blocks
+
+
+class Attention(nn.Module):
+    """As in many a vision transformer."""
+
+    def __init__(self, width: int = 12, heads: int = 3) -> None:
+        super().__init__()
+        self.num_heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, N, C = x.shape
+        qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, C // self.num_heads).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv[0], qkv[1], qkv[2]
+        x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, N, C)
+        return torch.as_tensor(self.proj(x))
+
+
+@pytest.mark.parametrize("compute", [False, True])
+def test_attention_says_what_its_heads_are_made_of(compute: bool) -> None:
+    model = nn.Sequential(nn.Identity(), Attention())
+    found = record(model, torch.zeros(2, 5, 12), compute=compute)
+    check(found)
+    assert seen(found, "size") == [
+        ("size", 0, "size0"),
+        ("size", 1, "size1"),
+        ("size", 2, "3"),
+        ("size", 3, "1.num_heads"),
+        ("size", 4, "(size2 // 1.num_heads)"),
+        ("size", 0, "size0"),
+        ("size", 1, "size1"),
+        ("size", 2, "size2"),
+    ]
+    assert [text(use.expression) for use in found.sizes if use.kind == "index"] == ["0", "1", "2"]
+    inputs = found.numbers("input")
+    borrowed = next(use for use in found.sizes if "//" in text(use.expression))
+    assert sizes_in(borrowed.expression)[0].value in inputs
+    assert borrowed.module == "1"
+    assert found.values[borrowed.value].shape == (2, 5, 3, 3, 4)
+    # the number of that value is what the view made
+    assert borrowed.value in found.calls[borrowed.call].results
+    assert borrowed.line.rpartition(":")[0] == __file__
+
+
+def test_a_config_names_the_first_module_that_holds_it() -> None:
+    class Block(nn.Module):
+        def __init__(self, config: Any) -> None:
+            super().__init__()
+            self.config = config
+            self.linear = nn.Linear(config.width, config.width)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.as_tensor(self.linear(x)).view(-1, self.config.heads, self.config.width // self.config.heads)
+
+    config = SimpleNamespace(heads=2, width=8)
+    model = nn.Sequential(Block(config), nn.Flatten(1), Block(config))
+    found = record(model, torch.zeros(3, 8))
+    check(found)
+    assert seen(found, "size") == 2 * [
+        ("size", 1, "0.config.heads"),
+        ("size", 2, "(0.config.width // 0.config.heads)"),
+    ]
+    assert vars(config) == {"heads": 2, "width": 8}
+    assert types_in(config) == {SimpleNamespace, int}
+
+
+class Rotated(nn.Module):
+    """Partial rotation, a list of splits, the last n, a class attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.splits = [6, 4]
+        self.rotary = 3
+        self.n = 2
+        self.linear = nn.Linear(4, sum(self.splits))
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = self.linear(x).split([self.splits[0], self.splits[1]], dim=-1)
+        turned, passed = one[..., : self.rotary], one[..., self.rotary :]
+        one = torch.cat([-turned, passed], -1)
+        return torch.cat([one, two], dim=-1)[:, -self.n :]
+
+
+def test_splits_and_slices_name_their_attributes() -> None:
+    found = record(Rotated(), torch.zeros(2, 5, 4))
+    check(found)
+    assert seen(found) == [
+        ("size", 2, "splits.0"),
+        ("size", 2, "splits.1"),
+        ("stop", 2, "rotary"),
+        ("start", 2, "rotary"),
+        ("start", 1, "(0 - n)"),
+    ]
+    sources = [found.values[use.value].shape for use in found.sizes]
+    assert sources == [(2, 5, 6), (2, 5, 4), (2, 5, 6), (2, 5, 6), (2, 5, 10)]
+
+
+def test_grouped_layers_name_their_groups() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(4, 8, 3, groups=2, padding=1, padding_mode="circular"),
+        nn.GroupNorm(4, 8),
+        nn.ChannelShuffle(2),
+        nn.ConvTranspose2d(8, 8, 3, groups=8),
+    )
+    found = record(model, torch.zeros(1, 4, 5, 5))
+    check(found)
+    assert seen(found, "groups") == [
+        ("groups", 1, name) for name in ("0.groups", "1.num_groups", "2.groups", "3.groups")
+    ]
+    unbatched = record(nn.Conv1d(4, 4, 3, groups=2), torch.zeros(4, 5))
+    assert seen(unbatched, "groups") == [("groups", 0, "groups")]
+
+
+def test_norms_name_the_sizes_they_normalize() -> None:
+    found = record(nn.Sequential(nn.LayerNorm((3, 4)), nn.RMSNorm(4)), torch.zeros(2, 3, 4))
+    check(found)
+    assert seen(found) == [
+        ("size", 1, "0.normalized_shape.0"),
+        ("size", 2, "0.normalized_shape.1"),
+        ("size", 2, "1.normalized_shape.0"),
+    ]
+    assert found.sizes[0].value in found.numbers("input")
+
+
+# --------------------------------------------------------------------------------- functions, one by one
+
+S = "size"
+CASES: dict[str, tuple[Callable[[Any, Tensor], Any], list[tuple[str, int, str]]]] = {
+    "view": (lambda m, x: x.view(m.a, -1), [(S, 0, "a")]),
+    "view of a tuple": (lambda m, x: x.view((-1, m.a)), [(S, 1, "a")]),
+    "view by name": (lambda m, x: x.view(size=(m.a, -1)), [(S, 0, "a")]),
+    "view as another dtype": (lambda m, x: x.view(torch.int32), []),
+    "view of a shape": (lambda m, x: x.flatten().view(x.shape), [(S, 0, "size0"), (S, 1, "size1"), (S, 2, "size2")]),
+    "view of a joined shape": (
+        lambda m, x: x.view(*x.size()[:-1], m.a, x.size(-1) // m.a),
+        [(S, 0, "size0"), (S, 1, "size1"), (S, 2, "a"), (S, 3, "(size2 // a)")],
+    ),
+    "view of a sum of shapes": (
+        lambda m, x: x.view(x.shape[:2] + torch.Size([m.a, x.shape[-1] // m.a])),
+        [(S, 0, "size0"), (S, 1, "size1"), (S, 2, "a"), (S, 3, "(size2 // a)")],
+    ),
+    "reshape": (lambda m, x: x.reshape(m.a, x.size(dim=1), -1), [(S, 0, "a"), (S, 1, "size1")]),
+    "torch.reshape": (lambda m, x: torch.reshape(x, (m.a, -1)), [(S, 0, "a")]),
+    "torch.reshape by name": (lambda m, x: torch.reshape(input=x, shape=[m.a, -1]), [(S, 0, "a")]),
+    "expand": (lambda m, x: x[:, :1].expand(-1, m.a, -1), [("stop", 1, "1"), (S, 1, "a")]),
+    "broadcast_to": (
+        lambda m, x: torch.broadcast_to(x, (m.a, 2, 3, 4)),
+        [(S, 0, "a"), *((S, i, f"{i + 1}") for i in (1, 2, 3))],
+    ),
+    "repeat": (lambda m, x: x.repeat(m.a, 1, 1, 1), [("repeat", 0, "a"), *(("repeat", i, "1") for i in (1, 2, 3))]),
+    "tile": (lambda m, x: torch.tile(x, (m.a,)), [("repeat", 2, "a")]),
+    "repeat_interleave": (lambda m, x: x.repeat_interleave(m.a, dim=1), [("repeat", 1, "a")]),
+    "unflatten": (lambda m, x: x.unflatten(-1, (m.a, -1)), [(S, 2, "a")]),
+    "torch.unflatten": (lambda m, x: torch.unflatten(x, dim=2, sizes=(-1, m.a)), [(S, 3, "a")]),
+    "split": (lambda m, x: x.split(m.a, 1), [(S, 1, "a")]),  # the last piece is shorter
+    "torch.split": (lambda m, x: torch.split(x, [m.a, 1], dim=1), [(S, 1, "a"), (S, 1, "1")]),
+    "split_with_sizes": (lambda m, x: x.split_with_sizes([m.a, 2], 2), [(S, 2, "a"), (S, 2, "2")]),
+    "tensor_split": (lambda m, x: x.tensor_split((m.a, m.b), dim=2), [(S, 2, "a"), (S, 2, "(b - a)")]),
+    "tensor_split in parts": (lambda m, x: x.tensor_split(m.a, dim=2), []),
+    "narrow": (lambda m, x: x.narrow(1, m.one, m.a), [("start", 1, "one"), (S, 1, "a")]),
+    "torch.narrow": (lambda m, x: torch.narrow(x, -1, start=0, length=m.a), [("start", 2, "0"), (S, 2, "a")]),
+    "select": (lambda m, x: x.select(-1, m.a), [("index", 2, "a")]),
+    "zeros": (lambda m, x: x + torch.zeros(m.a, 1, 4), [(S, 0, "a"), (S, 1, "1"), (S, 2, "4")]),
+    "zeros of a tuple": (lambda m, x: x + torch.zeros((m.a, 1, 1)), [(S, 0, "a"), (S, 1, "1"), (S, 2, "1")]),
+    "ones of a shape": (lambda m, x: x + torch.ones(x.shape[1:]), [(S, 0, "size1"), (S, 1, "size2")]),
+    "ones by name": (lambda m, x: x + torch.ones(size=(m.a, 1, 1)), [(S, 0, "a"), (S, 1, "1"), (S, 2, "1")]),
+    "full": (lambda m, x: x + torch.full((m.a, 1, 1), 7.0), [(S, 0, "a"), (S, 1, "1"), (S, 2, "1")]),
+    "rand": (lambda m, x: x + torch.rand(m.a, 1, 1), [(S, 0, "a"), (S, 1, "1"), (S, 2, "1")]),
+    "randint": (lambda m, x: x + torch.randint(3, 5, (m.a, 1, 1)), [(S, 0, "a"), (S, 1, "1"), (S, 2, "1")]),
+    "new_zeros": (lambda m, x: x + x.new_zeros(m.a, 1, 1), [(S, 0, "a"), (S, 1, "1"), (S, 2, "1")]),
+    "new_empty": (lambda m, x: x + x.new_empty((m.a, 1, 1)), [(S, 0, "a"), (S, 1, "1"), (S, 2, "1")]),
+    "new_full": (lambda m, x: x + x.new_full((m.a, 1, 1), 3), [(S, 0, "a"), (S, 1, "1"), (S, 2, "1")]),
+    "arange": (lambda m, x: x + torch.arange(2 * m.a), [(S, 0, "(2 * a)")]),
+    "arange between": (lambda m, x: x + torch.arange(m.a, 2 * m.a + 2), []),
+    "eye": (lambda m, x: x @ torch.eye(2 * m.a), [(S, 0, "(2 * a)"), (S, 1, "(2 * a)")]),
+    "one_hot": (lambda m, x: F.one_hot(x.long(), m.a), [(S, 3, "a")]),
+    "interpolate": (lambda m, x: F.interpolate(x, size=m.a), [(S, 2, "a")]),
+    "layer_norm": (lambda m, x: F.layer_norm(x, (2 * m.a,)), [(S, 2, "(2 * a)")]),
+    "step": (lambda m, x: x[:, :, :: m.a], [("step", 2, "2")]),
+    "index": (lambda m, x: x[m.one], [("index", 0, "one")]),
+    "negative index": (lambda m, x: x[..., -1], [("index", 2, "-1")]),
+    "negative attribute": (lambda m, x: x[:, -m.a], [("index", 1, "(0 - a)")]),
+    "new dimension": (lambda m, x: x[None, :, None, m.a :], [("start", 1, "a")]),
+    "dots in between": (lambda m, x: x[0, ..., None, : m.a], [("index", 0, "0"), ("stop", 2, "a")]),
+    "mask": (lambda m, x: x[torch.ones(2, 3, dtype=torch.bool), : m.a], [(S, 0, "2"), (S, 1, "3"), ("stop", 2, "a")]),
+    "list of bools": (lambda m, x: x[:, [True, False, True], : m.a], [("stop", 2, "a")]),
+    "list of places": (lambda m, x: x[[0, 1], :, m.a :], [("start", 2, "a")]),
+    "only a list": (lambda m, x: x[[m.one, 0]], []),
+    "array": (lambda m, x: x[:, np.array([0, 2]), : m.a], [("stop", 2, "a")]),
+    "mask as an array": (lambda m, x: x[np.ones((2, 3), dtype=bool), : m.a], [("stop", 2, "a")]),
+    "true": (lambda m, x: x[True, : m.one], [("stop", 0, "one")]),
+    "tensor": (lambda m, x: x[torch.tensor([0, 1]), : m.a], [("stop", 1, "a")]),
+    "whole": (lambda m, x: x[:, ...], []),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_functions_name_what_they_are_given(case: str) -> None:
+    forward, expected = CASES[case]
+    assert seen(noted(forward, 2, 3, 4, a=2, b=3, one=1)) == expected
+
+
+def test_an_assignment_names_the_tensor_before_it() -> None:
+    def forward(module: Any, x: Tensor) -> Tensor:
+        y = x * 2
+        y[:, : module.n] = 0
+        y[module.n - 1] = x[0]
+        return y
+
+    found = noted(forward, 2, 3, n=2)
+    assert seen(found) == [("stop", 1, "n"), ("index", 0, "0"), ("index", 0, "(n - 1)")]
+    source = found.calls[0].results[0]
+    assert [use.value for use in found.sizes if use.kind != "index"] == [source]
+    assert found.sizes[-1].value == source
+
+
+def test_a_parameter_has_sizes_too() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.zeros(1, 7, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + self.table[:, : x.shape[1]]).view(-1, self.table.shape[-1])
+
+    found = record(Positions(), torch.zeros(2, 5, 4))
+    check(found)
+    stop, view = found.sizes
+    assert (stop.value, view.expression) == (0, Size(0, 2))
+    assert stop.expression == Size(found.numbers("input")[0], 1)
+
+
+def test_a_tensor_not_seen_yet_has_plain_sizes() -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.zeros(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert type(self.table.shape[0]) is int
+            return (x + self.table).view(-1, self.table.shape[0])
+
+    assert seen(record(Constant(), torch.zeros(2, 5, 4)))[-1] == ("size", 1, "size0")
+
+
+def test_sizes_stay_sizes_in_the_model() -> None:
+    def forward(_: Any, x: Tensor) -> Tensor:
+        shape = x.shape
+        assert type(shape) is type(shape[1:]) is type(shape + torch.Size([1])) is torch.Size
+        assert type(shape[1:][0]) is type((shape + shape)[3]) is type((shape * 2)[0]) is Number
+        assert shape.numel() == 6
+        assert shape == (2, 3)
+        assert isinstance(x.size(-1), int)
+        assert f"{shape} {x.size(0)}" == "torch.Size([2, 3]) 2"
+        return x
+
+    noted(forward, 2, 3)
+
+
+def test_a_cache_of_an_earlier_recording_does_not_speak_for_this_one() -> None:
+    @functools.cache
+    def half(size: int) -> int:
+        return size // 2
+
+    def forward(module: Any, x: Tensor) -> Tensor:
+        return x.view(-1, half(module.width))
+
+    assert seen(noted(forward, 2, 6, width=6)) == [("size", 1, "(width // 2)")]
+    assert seen(noted(forward, 2, 6, width=6)) == [("size", 1, "3")]
+
+
+# ------------------------------------------------------------------------------- nothing is disturbed
+
+
+class Counts(nn.Module):
+    """Keeps what it reads, and may fail."""
+
+    def __init__(self, fails: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.width = 4
+        self.sizes = [2, 2]
+        self.config = SimpleNamespace(heads=2)
+        self.fails = fails
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = x.shape
+        self.cache = {(self.width, x.shape[0]): [self.width // 2]}
+        self.sizes.append(self.width)
+        self.config.rows = x.shape[0]
+        if self.fails:
+            raise RuntimeError("no")
+        return torch.as_tensor(self.linear(x))
+
+
+@pytest.mark.parametrize("compute", [None, False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_number_stays_in_the_model(fails: bool, compute: bool | None) -> None:
+    model = Counts(fails)
+    if fails:
+        with pytest.raises(sc.ModelError, match="Counts failed on the example"):
+            record(model, torch.zeros(3, 4), compute=compute)
+    else:
+        check(record(model, torch.zeros(3, 4), compute=compute))
+    assert type(model.width) is int
+    assert type(model.linear.in_features) is int
+    assert model.last == (3, 4)
+    assert model.cache == {(4, 3): [2]}
+    assert model.config == SimpleNamespace(heads=2, rows=3)
+    assert model.sizes[:3] == [2, 2, 4]
+    assert Number not in types_in(model)
+    assert not torch.overrides._get_current_function_mode_stack()
+
+
+def test_a_model_that_wants_plain_integers_is_recorded_with_them() -> None:
+    def forward(module: Any, x: Tensor) -> Tensor:
+        if type(module.n) is not int:
+            raise TypeError(module.n)
+        return x.view(module.n, x.shape[1])
+
+    assert seen(noted(forward, 2, 3, n=2)) == [("size", 0, "2"), ("size", 1, "3")]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_models_of_other_tests_keep_their_promise(name: str) -> None:
+    check(record(*made(name)))
+
+
+def recurrent(kind: Any) -> nn.Module:
+    return kind(4, 6, num_layers=2, batch_first=True, bidirectional=True)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Of a residual network, with a bottleneck of groups."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(width), nn.GroupNorm(groups, width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, groups=groups)
+        self.conv2 = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.as_tensor(self.conv2(self.norm2(F.relu(self.norm1(self.conv1(x))))))
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "encoder": (lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2), (5, 2, 8)),
+    "lstm": (lambda: recurrent(nn.LSTM), (2, 5, 4)),
+    "gru": (lambda: recurrent(nn.GRU), (2, 5, 4)),
+    "rnn": (lambda: recurrent(nn.RNN), (2, 5, 4)),
+    "blocks": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), Block(8, 2), nn.MaxPool2d(2), nn.Flatten(), nn.LazyLinear(5)),
+        (2, 3, 10, 10),
+    ),
+    "pixels": (
+        lambda: nn.Sequential(nn.PixelUnshuffle(2), nn.PixelShuffle(2), nn.Upsample(size=(6, 5)), nn.Unfold(2)),
+        (1, 3, 4, 4),
+    ),
+    "pools": (
+        lambda: nn.Sequential(nn.AvgPool2d(2), nn.AdaptiveAvgPool2d((2, 2)), nn.Softmax(1), nn.ZeroPad2d(1)),
+        (1, 3, 8, 8),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")  # torch's word on such layers
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("compute", [False, True])
+def test_torch_layers_take_numbers(name: str, compute: bool) -> None:
+    network, shape = NETWORKS[name]
+    model = network().eval()
+    inputs = torch.randn(shape)
+    with torch.no_grad():
+        model(inputs)
+    found = record(model, inputs, compute=compute)
+    check(found)
+    assert Number not in types_in(model)
+    if name in ("lstm", "gru", "rnn"):
+        texts = [text(use.expression) for use in found.sizes]
+        assert any("num_layers" in one for one in texts)
+        assert "hidden_size" in texts or not texts
+
+
+def test_attention_of_torch_notes_nothing_within() -> None:
+    model = nn.MultiheadAttention(8, 2, batch_first=True)
+    x = torch.zeros(2, 5, 8)
+    found = record(model, (x, x, x))
+    check(found)
+    assert found.sizes == ()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # models hold such functions nevertheless
+def test_scripted_functions_take_numbers() -> None:
+    @torch.jit.script
+    def halves(x: Tensor, n: int) -> Tensor:
+        return x.view(n, -1)
+
+    assert noted(lambda m, x: halves(x, m.n), 2, 3, n=3).sizes == ()
