@@ -25,6 +25,8 @@ TERMS = (
     ("pattern library of a trained model (PatDNN)", "granularity.natural_patterns"),
     ("kernel-level pruning", "granularity.kernel"),
     ("filter pruning, structured pruning", "granularity.filter"),
+    ("structured pruning, coupled channels (DepGraph)", "granularity.channel"),
+    ("the smaller dense model", "shrink"),
     ("input channels of a layer", "granularity.input_channel"),
     ("block sparsity", "granularity.block"),
     ("magnitude-based pruning, element, L1, L2, Lp norm", "criteria.magnitude"),

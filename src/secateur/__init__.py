@@ -6,7 +6,7 @@ Everything above makes a `Plan` (which units stay), everything below consumes on
 - how much each unit matters: `secateur.criteria`
 - how the budget is shared out: `secateur.allocation`
 - all three in one value: `Pruner`, whose `plan(model, Budget(...))` makes a plan
-- applied once: `mask`; while training: `GradualPruning` with one of `secateur.schedules`, in `finetune` or any loop
+- applied once: `mask`, or `shrink` to a smaller dense model; while training: `GradualPruning` with one of `secateur.schedules`, in `finetune` or any loop
 """
 
 from importlib import import_module
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from secateur.plan import Part, Plan
     from secateur.pruner import Pruner
     from secateur.statistics import Statistics, calibrate
+    from secateur.surgery import shrink
     from secateur.tasks import Task
     from secateur.training.finetune import finetune
     from secateur.training.gradual import GradualPruning
@@ -63,6 +64,7 @@ __all__ = [
     "mask",
     "schedules",
     "select",
+    "shrink",
     "statistics",
     "tasks",
     "testing",
@@ -79,6 +81,7 @@ _HOME = {
     "plan": ("Part", "Plan"),
     "pruner": ("Pruner",),
     "statistics": ("Statistics", "calibrate"),
+    "surgery": ("shrink",),
     "tasks": ("Task",),
     "training": ("GradualPruning", "finetune"),
     "units": ("ParameterAxis", "Units", "select"),

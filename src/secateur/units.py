@@ -33,6 +33,19 @@ class ParameterAxis(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """An integer that a module holds.
+
+    Args:
+        module: The module's dotted name; empty for the model itself.
+        path: Attribute, then keys, indices or attributes within it, such as `("config", "hidden_size")`.
+    """
+
+    module: str
+    path: tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
 class Units:
     """One group of units that are pruned alike.
 
@@ -44,6 +57,9 @@ class Units:
         keep_per_scope: How many units of every scope stay, where a pattern fixes it (2 of every 4); None: free.
         frozen: Why no unit may go; empty: they may.
         note: What else a reader of the plan should know, e.g. other names of a shared parameter.
+        beside: What leaves with the units without being masked or counted: running statistics, and directions that
+            another parameter scales.
+        attributes: Integers of the model that get smaller: by how much for each unit, int64 `(n_units,)`.
 
     Raises:
         PlanError: An index numbers units that the scope does not have.
@@ -66,6 +82,8 @@ class Units:
     keep_per_scope: int | None = None
     frozen: str = ""
     note: str = ""
+    beside: Mapping[ParameterAxis, IndexMap] = field(default_factory=dict)
+    attributes: Mapping[Attribute, Tensor] = field(default_factory=dict)
     n_units: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,9 +102,12 @@ class Units:
             raise PlanError(
                 f"keeping {self.keep_per_scope} units of every scope needs consecutive scopes of one larger size"
             )
-        for axis, index in self.index.items():
+        for axis, index in (*self.index.items(), *self.beside.items()):
             if index.n_units != self.n_units:
                 raise PlanError(f"{axis} numbers {index.n_units} units, the scope {self.n_units}")
+        for attribute, parts in self.attributes.items():
+            if parts.shape != (self.n_units,) or parts.dtype != torch.int64:
+                raise PlanError(f"{attribute} needs an integer for each of {self.n_units} units")
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -19,12 +19,11 @@ import pytest
 import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.dependency.numbers import (
     LONGEST,
     OPERATIONS,
-    Attribute,
     Number,
     Operation,
     Size,
@@ -35,6 +34,8 @@ from secateur.dependency.numbers import (
     sizes_in,
 )
 from secateur.dependency.tagging import INTERNAL, tagged
+from secateur.units import Attribute
+from tests.noted import types_in
 
 NAMES = ("a", "b", "c")
 A = Attribute("", ("a",))
@@ -210,24 +211,6 @@ def origin(number: Any) -> tuple[str, tuple[str | int, ...]]:
 
 def snapshot(model: nn.Module) -> list[dict[str, Any]]:
     return [{key: value for key, value in vars(module).items() if key not in INTERNAL} for module in model.modules()]
-
-
-def types_in(value: Any, seen: set[int] | None = None) -> set[type]:
-    """Types of all that can be reached through attributes and containers."""
-    seen = set() if seen is None else seen
-    if id(value) in seen:
-        return set()
-    seen.add(id(value))
-    found = {type(value)}
-    if isinstance(value, dict):
-        inner = [*value.keys(), *value.values()]
-    elif isinstance(value, list | tuple | set | frozenset | deque):
-        inner = list(value)
-    else:
-        inner = []
-    if not isinstance(value, type | Tensor) and hasattr(value, "__dict__"):
-        inner.extend(vars(value).values())
-    return found.union(*(types_in(one, seen) for one in inner))
 
 
 def test_every_integer_knows_which_attribute_it_is() -> None:

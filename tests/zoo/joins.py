@@ -218,12 +218,16 @@ class Partial(nn.Module):
 @add(
     "hierarchy inside a block",
     images(),
-    "reduce.weight:0 convs.0.weight:0 convs.0.weight:1 convs.1.weight:0 convs.1.weight:1 expand.weight:1",
+    "reduce.weight:0 convs.0.weight:0 convs.0.weight:1 convs.1.weight:1 expand.weight:1",
+    "convs.1.weight:0 expand.weight:1",
     frozen="head.weight:0",
-    units={"reduce.weight:0": 4, "expand.weight:1": 4},
+    units={"reduce.weight:0": 4, "expand.weight:1": 8},
 )
 class Hierarchy(nn.Module):
-    """Res2Net: split in equal parts, each convolved with the one before added, and joined: j of every part leaves."""
+    """Res2Net: split in equal parts, each convolved with the one before added, and joined: j of every part leaves.
+
+    Nothing is added to what the last convolution makes, so its channels leave by themselves.
+    """
 
     def __init__(self) -> None:
         super().__init__()

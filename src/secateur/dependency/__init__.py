@@ -1,8 +1,44 @@
 """Which channels must leave together: a forward pass is recorded, and labels ride along the record."""
 
-from secateur.dependency.record import Call, Record, Reference, Value, references, replay
+from secateur.dependency.contributions import contributions
+from secateur.dependency.groups import Coupled, Slot, coupled, stays
+from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
+from secateur.dependency.record import Call, Record, Reference, SizeUse, Value, references, replay
 from secateur.dependency.recorder import record
-from secateur.dependency.sizes import SizeUse
+from secateur.dependency.resize import Cut
+from secateur.dependency.rewrites import Rewrites, fitted, rewrites
+from secateur.dependency.roles import roles
+from secateur.dependency.rules import register_rule
 from secateur.dependency.solver import Solution, solve
+from secateur.units import Attribute
 
-__all__ = ["Call", "Record", "Reference", "SizeUse", "Solution", "Value", "record", "references", "replay", "solve"]
+__all__ = [
+    "Attribute",
+    "Call",
+    "Coupled",
+    "Cut",
+    "Expression",
+    "Operation",
+    "Record",
+    "Reference",
+    "Rewrites",
+    "Size",
+    "SizeUse",
+    "Slot",
+    "Solution",
+    "Value",
+    "attributes_in",
+    "contributions",
+    "coupled",
+    "evaluate",
+    "fitted",
+    "record",
+    "references",
+    "register_rule",
+    "replay",
+    "rewrites",
+    "roles",
+    "sizes_in",
+    "solve",
+    "stays",
+]

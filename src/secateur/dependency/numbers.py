@@ -7,24 +7,13 @@ from dataclasses import dataclass
 from operator import add, floordiv, mod, mul, sub
 from typing import Any, Literal, TypeAlias
 
+from secateur.units import Attribute
+
 Op = Literal["+", "-", "*", "//", "%"]
 
 OPERATIONS: dict[Op, Callable[[int, int], int]] = {"+": add, "-": sub, "*": mul, "//": floordiv, "%": mod}
 # A number counted up in a loop would carry an expression too deep to walk.
 LONGEST = 64
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """An integer that a module holds.
-
-    Args:
-        module: Its dotted name; empty for the model itself.
-        path: Attribute, then keys, indices or attributes within it, such as `("config", "hidden_size")`.
-    """
-
-    module: str
-    path: tuple[str | int, ...]
 
 
 @dataclass(frozen=True)

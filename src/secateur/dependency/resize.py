@@ -120,10 +120,18 @@ class Cut:
             Value(self.shape(number), value.dtype, value.source, value.names)
             for number, value in enumerate(self.solution.record.values)
         )
-        calls = tuple(self._call(call) for call in self.solution.record.calls)
+        calls = tuple(self.call(call) for call in self.solution.record.calls)
         return replace(self.solution.record, values=values, calls=calls)
 
-    def _call(self, call: Call) -> Call:
+    def call(self, call: Call) -> Call:
+        """An operation with the numbers that it needs after the cut.
+
+        Args:
+            call: The operation.
+
+        Returns:
+            The same operation.
+        """
         name = call.op._schema.name.removeprefix("aten::").rstrip("_")
         change = _CHANGES.get(name)
         if change is None:

@@ -51,7 +51,8 @@ def roles(record: Record) -> dict[Place, str]:
         moved = _moved(call, given, origins)
         if moved is not None and call.results[0] is not None:
             origins[call.results[0]] = moved
-    return {place: found.get(place, _default(record, place[0])) for place in _places(record)}
+    known = {number for number, _ in found}
+    return {place: found.get(place, _default(record, place[0], place[0] in known)) for place in _places(record)}
 
 
 def _places(record: Record) -> list[Place]:
@@ -62,11 +63,12 @@ def _places(record: Record) -> list[Place]:
     ]
 
 
-def _default(record: Record, number: int) -> str:
+def _default(record: Record, number: int, known: bool) -> str:
+    """Kernels beside known dimensions are nothing in particular; a matrix of which nothing is known makes its units."""
     value = record.values[number]
     if value.source == "buffer":
         return "running"
-    return "out" if len(value.shape) > 1 else "other"
+    return "out" if len(value.shape) > 1 and not known else "other"
 
 
 def _given(call: Call) -> dict[str, Any]:

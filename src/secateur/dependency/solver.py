@@ -27,11 +27,13 @@ class Solution:
         record: The forward pass.
         partition: The labels.
         values: The labels of every value of the record, by its number.
+        state: The labels that parameters and buffers were given, by their number.
     """
 
     record: Record
     partition: Partition
     values: tuple[Labelled, ...]
+    state: Mapping[int, Labelled]
 
     def labels(self, number: int, dim: int) -> Numbers:
         """The labels of a parameter or buffer along a dimension.
@@ -43,7 +45,7 @@ class Solution:
         Returns:
             A label for each position; none if the dimension has size 1.
         """
-        for facet in self.values[number].facets:
+        for facet in self.state[number].facets:
             if along(facet.core) == {dim}:
                 return facet.core.ravel()
         return self.partition.labels.fresh(0)
@@ -81,7 +83,7 @@ def solve(record: Record, *, fixed: Mapping[Place, Reason] | None = None) -> Sol
     _unread(record, partition, state)
     while _rectangular(partition, values):
         values = _pass(record, partition, state, fixed or {})
-    return Solution(record, partition, tuple(values))
+    return Solution(record, partition, tuple(values), state)
 
 
 def _state(record: Record, partition: Partition) -> dict[int, Labelled]:

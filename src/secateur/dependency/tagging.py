@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.dependency.numbers import Attribute, Number, Trace
+from secateur.dependency.numbers import Number, Trace
+from secateur.units import Attribute
 
 # What torch keeps in every module: parameters, submodules, hooks.
 INTERNAL = frozenset(vars(nn.Module()))

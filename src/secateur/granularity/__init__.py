@@ -2,10 +2,11 @@
 
 A granularity is a function from a model to its groups, `dict[str, Units]`, one group per layer here. A layer that the
 granularity does not fit is in the dictionary all the same, frozen, with the reason. Order of the entries: the model's
-own.
+own. `channel` is the exception: its groups go through the whole model.
 """
 
 from secateur.granularity.block import block
+from secateur.granularity.channel import channel
 from secateur.granularity.filter import filter  # noqa: A004  the field's word
 from secateur.granularity.input_channel import input_channel
 from secateur.granularity.kernel import kernel
@@ -20,6 +21,7 @@ __all__ = [
     "Granularity",
     "LayerWeight",
     "block",
+    "channel",
     "filter",
     "input_channel",
     "kernel",

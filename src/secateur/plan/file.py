@@ -14,7 +14,7 @@ from secateur.errors import PlanError, RunError
 from secateur.index_maps import Arange, Cover, Embedded, IndexMap, Stored
 from secateur.plan.part import Part
 from secateur.state import load_state, save_state
-from secateur.units import ParameterAxis, Role, Units
+from secateur.units import Attribute, ParameterAxis, Role, Units
 
 KIND = "secateur.plan"
 DIMENSIONS = 64  # what a tensor can have
@@ -94,7 +94,9 @@ def _part(part: Part) -> dict[str, Any]:
 def _units(units: Units) -> dict[str, Any]:
     index = [[axis.parameter, axis.axis, units.role[axis], _map(inner)] for axis, inner in units.index.items()]
     fixed = {"keep_per_scope": units.keep_per_scope, "frozen": units.frozen, "note": units.note}
-    return {"index": index, "scope": _map(units.scope), **fixed}
+    beside = [[axis.parameter, axis.axis, _map(inner)] for axis, inner in units.beside.items()]
+    attributes = [[one.module, list(one.path), parts] for one, parts in units.attributes.items()]
+    return {"index": index, "scope": _map(units.scope), "beside": beside, "attributes": attributes, **fixed}
 
 
 def _map(index: IndexMap) -> dict[str, Any]:
@@ -132,15 +134,32 @@ def _read_part(tree: Any) -> Part:
 def _read_units(tree: Any) -> Units:
     index, role = {}, {}
     for parameter, axis, part_role, inner in tree["index"]:
-        key = ParameterAxis(_text(parameter), None if axis is None else _number(axis))
+        key = _axis(parameter, axis)
         if part_role not in get_args(Role):
             raise ValueError(f"unknown role {part_role!r}")
         index[key], role[key] = _read_map(inner), part_role
     keep = tree["keep_per_scope"]
-    scope = _read_map(tree["scope"])
     return Units(
-        index, scope, role, None if keep is None else _number(keep), _text(tree["frozen"]), _text(tree["note"])
+        index,
+        _read_map(tree["scope"]),
+        role,
+        None if keep is None else _number(keep),
+        _text(tree["frozen"]),
+        _text(tree["note"]),
+        {_axis(parameter, axis): _read_map(inner) for parameter, axis, inner in tree.get("beside", ())},
+        {_attribute(*one): _checked(parts, Tensor) for *one, parts in tree.get("attributes", ())},
     )
+
+
+def _axis(parameter: Any, axis: Any) -> ParameterAxis:
+    return ParameterAxis(_text(parameter), None if axis is None else _number(axis))
+
+
+def _attribute(module: Any, path: Any) -> Attribute:
+    steps = tuple(step if isinstance(step, str) else _number(step) for step in path)
+    if not steps or any(isinstance(step, str) and step.startswith("__") for step in steps):
+        raise ValueError(f"{path!r} names no attribute")
+    return Attribute(_text(module), steps)
 
 
 def _read_map(tree: Any, depth: int = 0) -> IndexMap:

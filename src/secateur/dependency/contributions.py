@@ -1,0 +1,71 @@
+"""By how much each unit makes an integer of the model larger."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from secateur.dependency.facets import along
+from secateur.dependency.groups import Coupled
+from secateur.dependency.labels import Numbers
+from secateur.dependency.record import SizeUse
+from secateur.dependency.resize import Cut
+from secateur.dependency.rewrites import asked, before, needed, to_the_end
+from secateur.dependency.solver import Solution
+from secateur.units import Attribute
+
+
+def contributions(model: nn.Module, solution: Solution, group: Coupled) -> dict[Attribute, Numbers]:
+    """The attributes of a model that count a group's units.
+
+    Every size is a number of positions that stay, so an attribute loses as much as each unit that leaves has there.
+
+    Args:
+        model: The model that was recorded.
+        solution: The labels, fitted to the model.
+        group: One of its groups.
+
+    Returns:
+        For each attribute an integer for each unit; only attributes that change.
+    """
+    found: dict[Attribute, Numbers] = {}
+    none = Cut(solution, np.empty(0, np.int64))
+    for use in asked(solution.record):
+        if not isinstance(use.expression, Attribute) or use.expression in found or to_the_end(model, none, use):
+            continue
+        counts = _counts(model, solution, group, none, use)
+        if counts is not None and counts.any():
+            found[use.expression] = counts
+    return found
+
+
+def _counts(model: nn.Module, solution: Solution, group: Coupled, none: Cut, use: SizeUse) -> Numbers | None:
+    """Positions of each unit in what an integer counts."""
+    labels = _labels(solution, use)
+    if labels is None:
+        return None
+    order = np.argsort(group.roots)
+    at = np.minimum(np.searchsorted(group.roots[order], labels), len(order) - 1)
+    units = np.where(group.roots[order][at] == labels, order[at], -1)
+    if use.kind in ("start", "stop"):
+        units = units[: before(model, none, use)]
+    counts = np.bincount(units[units >= 0], minlength=len(group.roots)).astype(np.int64)
+    if use.kind == "groups":
+        return _whole(model, solution, group, none, use)
+    if use.kind == "repeat" and before(model, none, use) != solution.record.values[use.value].shape[use.dim]:
+        return None
+    return counts
+
+
+def _labels(solution: Solution, use: SizeUse) -> Numbers | None:
+    for facet in solution.values[use.value].facets:
+        if along(facet.core) == {use.dim}:
+            return solution.partition.seen(facet.core).ravel()
+    return None
+
+
+def _whole(model: nn.Module, solution: Solution, group: Coupled, none: Cut, use: SizeUse) -> Numbers:
+    """Groups of a convolution or norm that leave with each unit."""
+    whole = before(model, none, use)
+    left = [needed(model, Cut(solution, group.roots[at : at + 1]), use) for at in range(len(group.roots))]
+    return np.array([whole - (whole if one is None else one) for one in left], np.int64)

@@ -1,0 +1,267 @@
+"""Which integers of a model a cut asks to rewrite, and which it cannot: sizes that the code borrows from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from secateur.dependency.classes import limits
+from secateur.dependency.groups import coupled
+from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
+from secateur.dependency.partition import Reason
+from secateur.dependency.record import Record, SizeUse
+from secateur.dependency.resize import Cut
+from secateur.dependency.solver import Place, Solution, solve
+from secateur.units import Attribute
+
+ROUNDS = 20  # each fixes at least one dimension; so many are only needed where the model's code is very tangled
+
+
+@dataclass(frozen=True)
+class Rewrites:
+    """What a cut asks of a model's integers.
+
+    Args:
+        attributes: New values of attributes.
+        misfits: Uses of integers that would come out wrong whatever is rewritten, with what they ought to be.
+    """
+
+    attributes: Mapping[Attribute, int]
+    misfits: tuple[tuple[SizeUse, int], ...]
+
+
+def rewrites(model: nn.Module, cut: Cut) -> Rewrites:
+    """Compare every integer that the code computes for a tensor with what the cut needs.
+
+    An attribute that is a size by itself is rewritten; all other expressions then have to come out right.
+
+    Args:
+        model: The model that was recorded.
+        cut: What leaves.
+
+    Returns:
+        New values, and what does not fit.
+    """
+    wanted = [(use, value) for use in asked(cut.solution.record) if (value := needed(model, cut, use)) is not None]
+    bare: dict[Attribute, set[int]] = {}
+    for use, value in wanted:
+        if isinstance(use.expression, Attribute) and not to_the_end(model, cut, use):
+            bare.setdefault(use.expression, set()).add(value)
+    new = {one: next(iter(values)) for one, values in bare.items() if len(values) == 1}
+
+    def found(use: SizeUse) -> int:
+        return _value(model, use.expression, new, cut)
+
+    misfits = tuple((use, value) for use, value in wanted if not _fits(cut, use, found(use), value))
+    changed = {one: value for one, value in new.items() if value != read(model, one)}
+    return Rewrites(changed, misfits)
+
+
+def read(model: nn.Module, attribute: Attribute) -> int:
+    """The value of an attribute.
+
+    Args:
+        model: The model.
+        attribute: Which.
+
+    Returns:
+        The integer.
+    """
+    found: Any = model.get_submodule(attribute.module)
+    for step in attribute.path:
+        found = found[step] if isinstance(step, int) or isinstance(found, Mapping) else getattr(found, step)
+    return int(found)
+
+
+def _value(model: nn.Module, expression: Expression, new: Mapping[Attribute, int], cut: Cut | None) -> int:
+    def size(one: Size) -> int:
+        shape = cut.shape(one.value) if cut else None
+        return shape[one.dim] if shape else 0
+
+    try:
+        return evaluate(expression, lambda one: new[one] if one in new else read(model, one), size)
+    except ZeroDivisionError:
+        return 0
+
+
+def asked(record: Record) -> list[SizeUse]:
+    """The integers that have to follow a cut: not the strides of slices, nor the bounds beside them.
+
+    Args:
+        record: A forward pass.
+
+    Returns:
+        Their uses, in order.
+    """
+    strides = {(use.value, use.dim, use.call) for use in record.sizes if use.kind == "step"}
+    return [use for use in record.sizes if use.kind != "step" and (use.value, use.dim, use.call) not in strides]
+
+
+def needed(model: nn.Module, cut: Cut, use: SizeUse) -> int | None:
+    """What an integer ought to be after a cut.
+
+    Args:
+        model: The model that was recorded.
+        cut: What leaves.
+        use: Of the integer.
+
+    Returns:
+        The value; None if nothing is asked of it.
+    """
+    kept, shape = cut.kept(use.value, use.dim), cut.shape(use.value)
+    if use.kind == "size":
+        return shape[use.dim]
+    old = cut.solution.record.values[use.value].shape[use.dim]
+    if use.kind == "groups":
+        return _groups(cut, use)
+    if use.kind in ("start", "stop"):
+        bound = before(model, cut, use)
+        if kept is None or bound >= old:
+            return bound if attributes_in(use.expression) or sizes_in(use.expression) else None
+        return cut.before(use.value, use.dim, bound) if bound >= 0 else -int(kept[bound:].sum())
+    if use.kind == "repeat":
+        times = before(model, cut, use)
+        return shape[use.dim] if times == old else times
+    return None
+
+
+def to_the_end(model: nn.Module, cut: Cut, use: SizeUse) -> bool:
+    """Whether a slice stops at the end or beyond, so that any larger number does as well.
+
+    Args:
+        model: The model that was recorded.
+        cut: What leaves.
+        use: Of the bound.
+
+    Returns:
+        Whether it does.
+    """
+    return use.kind == "stop" and before(model, cut, use) >= cut.solution.record.values[use.value].shape[use.dim]
+
+
+def before(model: nn.Module, cut: Cut, use: SizeUse) -> int:
+    """What an integer was when it was recorded.
+
+    Args:
+        model: The model that was recorded.
+        cut: What leaves.
+        use: Of the integer.
+
+    Returns:
+        Its value then.
+    """
+    shapes = cut.solution.record.values
+    return evaluate(use.expression, lambda one: read(model, one), lambda one: shapes[one.value].shape[one.dim])
+
+
+def _fits(cut: Cut, use: SizeUse, found: int, needed: int) -> bool:
+    if use.kind == "stop" and needed >= 0:
+        size = cut.shape(use.value)[use.dim]
+        return found >= 0 and min(found, size) == min(needed, size)
+    return found == needed
+
+
+def _groups(cut: Cut, use: SizeUse) -> int | None:
+    """Groups of the first convolution or norm that the function made."""
+    for call in cut.solution.record.calls[use.call :]:
+        names = [one.name for one in call.op._schema.arguments]
+        for name in ("groups", "group"):
+            if name in names and call.op._schema.name != "aten::channel_shuffle":
+                changed = cut.call(call)
+                given = dict(zip(names, changed.arguments, strict=False)) | dict(changed.keywords)
+                return int(given[name])
+        if "channel_shuffle" in call.op._schema.name:
+            return None
+    return None
+
+
+def fitted(model: nn.Module, record: Record, *, fixed: Mapping[Place, Reason] | None = None) -> Solution:
+    """Solve a record so that whatever leaves, the model's own code can be made to fit.
+
+    Groups of every kind are cut on trial; where an integer of the code would come out wrong, what it speaks of is
+    fixed, with the line, and all is solved again.
+
+    Args:
+        model: The model that was recorded.
+        record: Its forward pass.
+        fixed: Dimensions that shall lose nothing in any case.
+
+    Returns:
+        The labels.
+    """
+    stays = {**limits(model, record), **(fixed or {})}
+    solution = solve(record, fixed=stays)
+    for _ in range(ROUNDS):
+        misfits = dict(_misfits(model, solution))
+        if not misfits.keys() - stays.keys():
+            break
+        stays = {**misfits, **stays}
+        solution = solve(record, fixed=stays)
+    return solution
+
+
+def _misfits(model: nn.Module, solution: Solution) -> Iterator[tuple[Place, Reason]]:
+    for seed in range(2):  # two trials, so that a coincidence of one does not hide a misfit
+        cut = trial(solution, seed)
+        for use, _ in rewrites(model, cut).misfits:
+            reason = Reason(f"its size is borrowed: {text(use.expression)}", "", use.module, use.line)
+            for place in _speaks_of(cut, use):
+                yield place, reason
+
+
+def trial(solution: Solution, seed: int) -> Cut:
+    """A cut through every group, each by another part.
+
+    Args:
+        solution: The labels.
+        seed: Of the choice.
+
+    Returns:
+        The cut; at least one unit of each group stays and one leaves.
+    """
+    random = np.random.default_rng(seed)
+    groups = [group.roots for group in coupled(solution) if len(group.roots) > 1]
+    chosen = [random.choice(roots, random.integers(1, len(roots)), replace=False) for roots in groups]
+    return Cut(solution, np.concatenate([np.empty(0, np.int64), *chosen]).astype(np.int64))
+
+
+def _speaks_of(cut: Cut, use: SizeUse) -> list[Place]:
+    """The dimension if it changes; else the sizes read for the integer; else those that its attributes are."""
+    if cut.kept(use.value, use.dim) is not None:
+        return [(use.value, use.dim)]
+    sizes = [(one.value, one.dim) for one in sizes_in(use.expression) if cut.kept(one.value, one.dim) is not None]
+    if sizes:
+        return sizes
+    read_here = set(attributes_in(use.expression))
+    return [
+        (other.value, other.dim)
+        for other in cut.solution.record.sizes
+        if other.expression in read_here and cut.kept(other.value, other.dim) is not None
+    ]
+
+
+def text(expression: Expression) -> str:
+    """An expression as a reader would write it.
+
+    Args:
+        expression: Any.
+
+    Returns:
+        Such as `size // num_heads`.
+
+    Example:
+        >>> text(Operation("//", Size(4, 2), Attribute("block.attention", ("num_heads",))))
+        'size // num_heads'
+    """
+    match expression:
+        case Attribute(_, path):
+            return ".".join(map(str, path))
+        case Size():
+            return "size"
+        case Operation(op, left, right):
+            return f"{text(left)} {op} {text(right)}"
+    return str(expression)

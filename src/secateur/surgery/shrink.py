@@ -1,0 +1,180 @@
+"""`shrink`: a plan carried out, slices taken out of every tensor."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from secateur.errors import PlanError
+from secateur.masking import check_fits
+from secateur.plan import Plan
+from secateur.surgery.classes import say_sizes
+from secateur.units import Attribute, ParameterAxis, Units
+
+Model = TypeVar("Model", bound=nn.Module)
+Slices = dict[str, dict[int, Tensor]]
+"""By name of a parameter or buffer and dimension: the positions that stay."""
+
+
+def shrink(model: Model, plan: Plan) -> Model:
+    """The smaller dense model: what a plan removes is taken out of every parameter and buffer.
+
+    The result is a plain module of the same class, with fewer channels; integers that held old sizes are rewritten. It
+    computes what the masked model does: `shrink(m, p)(x) == mask(m, p)(x)`.
+
+    Args:
+        model: The model; it is left as it is.
+        plan: Made with a granularity that couples channels.
+
+    Returns:
+        A copy without what the plan removes.
+
+    Raises:
+        PlanError: The plan does not fit the model, or removes single weights that no slice covers.
+
+    Example:
+        >>> from secateur import allocation, criteria, granularity
+        >>> from secateur.pruner import Budget, Pruner
+        >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
+        >>> pruner = Pruner(criteria.magnitude(), granularity.channel(torch.zeros(1, 2)), allocation.uniform())
+        >>> shrink(model, pruner.plan(model, Budget(sparsity=0.5)))
+        Sequential(
+          (0): Linear(in_features=2, out_features=2, bias=True)
+          (1): ReLU()
+          (2): Linear(in_features=2, out_features=1, bias=True)
+        )
+    """
+    check_fits(model, plan)
+    slices = _slices(plan)
+    small = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, value in plan.updates.items():
+            _tensors(small)[name].copy_(value)
+    _cut(small, slices)
+    for attribute, lost in _lost(plan).items():
+        rewrite(small, attribute, lost)
+    for module in small.modules():
+        _refresh(module)
+    return small
+
+
+def _slices(plan: Plan) -> Slices:
+    """What stays along each dimension; several groups may take from one."""
+    kept: dict[tuple[str, int], Tensor] = {}
+    for part in plan.parts:
+        if bool(part.keep.all()):
+            continue
+        for axis, index in _axes(part.units):
+            if axis.axis is None:
+                raise PlanError(
+                    f"{part.name!r} removes weights of {axis.parameter!r} one by one, which leaves no smaller dense "
+                    "tensor: plan with granularity.channel(example)"
+                )
+            units = index.numbers().flatten()
+            stays = torch.cat([part.keep.cpu(), torch.ones(1, dtype=torch.bool)])[units]  # -1: of no unit, stays
+            place = (axis.parameter, axis.axis)
+            kept[place] = stays & kept[place] if place in kept else stays
+    found: Slices = {}
+    for (name, dim), stays in kept.items():
+        found.setdefault(name, {})[dim] = stays.nonzero().flatten()
+    return found
+
+
+def _axes(units: Units) -> Iterator[tuple[ParameterAxis, Any]]:
+    yield from units.index.items()
+    yield from units.beside.items()
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    return dict(named)
+
+
+def _cut(model: nn.Module, slices: Slices) -> None:
+    """Take slices out; a tensor that stands under several names stays one tensor."""
+    before = _tensors(model)
+    replaced = {id(before[name]): sliced(before[name], dims) for name, dims in slices.items()}
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None and id(tensor) in replaced:
+                    held[name] = replaced[id(tensor)]  # type: ignore[assignment]
+
+
+def sliced(tensor: Tensor, dims: Mapping[int, Tensor]) -> Tensor:
+    """A tensor with only some positions, of the same kind: parameters stay parameters.
+
+    Args:
+        tensor: Parameter or buffer.
+        dims: The positions that stay, by dimension.
+
+    Returns:
+        A new tensor on the same device, its gradient cut too.
+    """
+    small = tensor.detach()
+    for dim, positions in dims.items():
+        small = small.index_select(dim, positions.to(tensor.device))
+    if not isinstance(tensor, nn.Parameter):
+        return small
+    made = nn.Parameter(small, requires_grad=tensor.requires_grad)
+    if tensor.grad is not None:
+        made.grad = sliced(tensor.grad, dims)
+    return made
+
+
+def _lost(plan: Plan) -> dict[Attribute, int]:
+    """By how much each integer of the model gets smaller."""
+    found: dict[Attribute, int] = {}
+    for part in plan.parts:
+        for attribute, each in part.units.attributes.items():
+            found[attribute] = found.get(attribute, 0) + int(each[~part.keep.cpu()].sum())
+    return {attribute: lost for attribute, lost in found.items() if lost}
+
+
+def rewrite(model: nn.Module, attribute: Attribute, lost: int) -> None:
+    """Make an integer of a model smaller.
+
+    Args:
+        model: The model.
+        attribute: Which integer.
+        lost: By how much.
+
+    Raises:
+        PlanError: The model does not have it.
+    """
+    try:
+        module = model.get_submodule(attribute.module)
+        first, *rest = attribute.path
+        value = _changed(getattr(module, str(first)), rest, lost)
+        object.__setattr__(module, str(first), value) if not isinstance(value, nn.Module | Tensor) else None
+    except (AttributeError, KeyError, IndexError, TypeError) as error:
+        raise PlanError(f"the plan rewrites {attribute}, which {type(model).__name__} does not have") from error
+
+
+def _changed(value: Any, path: list[str | int], lost: int) -> Any:
+    """A value with an integer in it made smaller; lists, dicts and objects are changed in place."""
+    if not path:
+        return int(value) - lost
+    step, *rest = path
+    if isinstance(value, tuple):
+        inside = list(value)
+        inside[cast("int", step)] = _changed(inside[cast("int", step)], rest, lost)
+        return type(value)(*inside) if hasattr(value, "_fields") else type(value)(inside)
+    if isinstance(value, list | dict):
+        value[step] = _changed(value[step], rest, lost)  # type: ignore[index]
+    else:
+        setattr(value, str(step), _changed(getattr(value, str(step)), rest, lost))
+    return value
+
+
+def _refresh(module: nn.Module) -> None:
+    """What a module of torch says of its sizes, or keeps beside its parameters."""
+    for name, value in say_sizes(module).items():
+        setattr(module, name, value)
+    if isinstance(module, nn.RNNBase):
+        module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+        module.flatten_parameters()

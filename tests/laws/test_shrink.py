@@ -1,0 +1,52 @@
+"""The smaller model computes what the masked one does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import secateur as sc
+from secateur import granularity
+from secateur.batches import call
+from secateur.dependency.recorder import tensors_in
+from secateur.plan import Part
+from secateur.surgery import shrink
+from tests.zoo.table import ZOO
+
+
+def outputs(model: nn.Module, example: Any) -> list[Tensor]:
+    with torch.no_grad():
+        return list(tensors_in(call(model, example)))
+
+
+def random_plan(model: nn.Module, example: Any, seed: int) -> sc.Plan:
+    """Of every group that is free, some units leave and one at least stays."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for name, units in granularity.channel(example)(model).items():
+        keep = torch.ones(units.n_units, dtype=torch.bool)
+        if not units.frozen:
+            gone = int(torch.randint(units.n_units, (), generator=generator))
+            keep[torch.randperm(units.n_units, generator=generator)[:gone]] = False
+        parts.append(Part(name, units, keep))
+    return sc.Plan(tuple(parts))
+
+
+@pytest.mark.parametrize("name", ZOO)
+@settings(max_examples=3)
+@given(seed=st.integers(0, 1000))
+def test_shrink_equals_mask(name: str, seed: int) -> None:
+    model, example = ZOO[name].build(seed)
+    plan = random_plan(model, example, seed)
+    small = shrink(model, plan)
+    before = sum(value.numel() for value in model.parameters())
+    assert type(small) is type(model)
+    assert sum(value.numel() for value in small.parameters()) <= before
+    _, fresh = ZOO[name].build(seed if ZOO[name].looks else seed + 1)
+    for masked, shrunk in zip(outputs(sc.mask(model, plan), fresh), outputs(small, fresh), strict=True):
+        torch.testing.assert_close(shrunk, masked, rtol=1e-4, atol=1e-4 * float(masked.abs().max()))
