@@ -6,7 +6,8 @@ Everything above makes a `Plan` (which units stay), everything below consumes on
 - how much each unit matters: `secateur.criteria`
 - how the budget is shared out: `secateur.allocation`
 - all three in one value: `Pruner`, whose `plan(model, Budget(...))` makes a plan
-- applied once: `mask`, or `shrink` to a smaller dense model; while training: `GradualPruning` with one of `secateur.schedules`, in `finetune` or any loop
+- applied once: `mask`, or `shrink` to a smaller dense model
+- while training: `GradualPruning` with one of `secateur.schedules`, in `finetune` or any loop
 """
 
 from importlib import import_module
