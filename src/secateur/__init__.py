@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from secateur.plan import Part, Plan
     from secateur.pruner import Pruner
     from secateur.statistics import Statistics, calibrate
-    from secateur.surgery import shrink
+    from secateur.surgery.shrink import shrink
     from secateur.tasks import Task
     from secateur.training.finetune import finetune
     from secateur.training.gradual import GradualPruning

@@ -146,7 +146,8 @@ class Pruner:
             plan = self.method(model, free, sparsities, _given(data, self.method))
         if self.refit is not None:
             plan = replace(plan, updates={**plan.updates, **self.refit(model, plan, data)})
-        return replace(plan, made_by={**plan.made_by, **self.provenance(budget, fraction)})
+        example = getattr(getattr(self.granularity, "function", None), "example", None)
+        return replace(plan, made_by={**plan.made_by, **self.provenance(budget, fraction)}, example=example)
 
     def provenance(self, budget: Budget | None, fraction: float = 1.0) -> dict[str, Any]:
         """Where a plan comes from.

@@ -60,6 +60,8 @@ class Units:
         beside: What leaves with the units without being masked or counted: running statistics, and directions that
             another parameter scales.
         attributes: Integers of the model that get smaller: by how much for each unit, int64 `(n_units,)`.
+        crosses: Where a mean or variance is taken over the units, so that without some it is taken over fewer; empty:
+            nowhere, and removing is masking.
 
     Raises:
         PlanError: An index numbers units that the scope does not have.
@@ -84,6 +86,7 @@ class Units:
     note: str = ""
     beside: Mapping[ParameterAxis, IndexMap] = field(default_factory=dict)
     attributes: Mapping[Attribute, Tensor] = field(default_factory=dict)
+    crosses: str = ""
     n_units: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -2,9 +2,10 @@
 
 from secateur.dependency.contributions import contributions
 from secateur.dependency.groups import Coupled, Slot, coupled, stays
+from secateur.dependency.masked import masked_replay
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
 from secateur.dependency.record import Call, Record, Reference, SizeUse, Value, references, replay
-from secateur.dependency.recorder import record
+from secateur.dependency.recorder import record, tensors_in
 from secateur.dependency.resize import Cut
 from secateur.dependency.rewrites import Rewrites, fitted, rewrites
 from secateur.dependency.roles import roles
@@ -32,6 +33,7 @@ __all__ = [
     "coupled",
     "evaluate",
     "fitted",
+    "masked_replay",
     "record",
     "references",
     "register_rule",
@@ -41,4 +43,5 @@ __all__ = [
     "sizes_in",
     "solve",
     "stays",
+    "tensors_in",
 ]

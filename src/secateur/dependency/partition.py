@@ -66,10 +66,16 @@ class Partition:
     comes later may say which of the two must stay apart. `settle` then unites what was noted.
     """
 
-    def __init__(self) -> None:
-        """Nothing labelled."""
+    def __init__(self, *, cross: bool = False) -> None:
+        """Nothing labelled.
+
+        Args:
+            cross: Whether channels over which a mean or variance is taken may leave all the same.
+        """
         self.labels = Labels()
         self.looking = True
+        self.cross = cross
+        self.crossed: list[tuple[Numbers, Reason]] = []
         self.notes: list[Note] = []
         self.reasons: list[Reason] = []
         self._why: NDArray[np.int32] = np.empty(0, np.int32)
@@ -223,6 +229,28 @@ class Partition:
                 self._constant(facet.core, inside, hard=not choice)
                 kept.append(replace(facet, core=collapsed(facet.core, inside)))
         return self.normal(Labelled(given.shape, tuple(kept)))
+
+    def statistic(self, given: Labelled, dims: Iterable[int], reason: Reason) -> Labelled:
+        """Let a mean or variance be taken along some dimensions.
+
+        Args:
+            given: A tensor.
+            dims: Along which it is taken.
+            reason: Why something would be fixed.
+
+        Returns:
+            As `fix`; where statistics may be crossed, facets that vary only along these dimensions are left as they
+            are, and what they label is noted.
+        """
+        if not self.cross:
+            return self.fix(given, dims, reason)
+        given, inside = self.normal(given), frozenset(dim % max(1, len(given.shape)) for dim in dims)
+        through = tuple(facet for facet in given.facets if along(facet.core) <= inside)
+        others = tuple(facet for facet in given.facets if not along(facet.core) <= inside)
+        rest = self.fix(Labelled(given.shape, others), inside, reason)
+        if not self.looking:
+            self.crossed += [(facet.core, reason) for facet in through]
+        return Labelled(given.shape, (*rest.facets, *through))
 
     def keep(self, given: Labelled, dims: Iterable[int]) -> Labelled:
         """Of facets that vary along some dimensions and others too, let only the first vary.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map_only
 from secateur.dependency.numbers import Expression
 from secateur.errors import ModelError
 
+Run = Callable[["Call", dict[int, Tensor]], None]
 Source = Literal["parameter", "buffer", "input", "constant", "computed"]
 SizeKind = Literal["size", "repeat", "start", "stop", "step", "index", "groups"]
 
@@ -123,13 +124,16 @@ class Record:
         return tuple(number for number, value in enumerate(self.values) if value.source in sources)
 
 
-def replay(record: Record, state: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def replay(
+    record: Record, state: Mapping[str, Tensor], inputs: tuple[Tensor, ...], run: Run | None = None
+) -> tuple[Tensor, ...]:
     """Run a record again.
 
     Args:
         record: Of a forward pass.
         state: Parameters and buffers by name; buffers and inputs are copied, since a pass may change them.
         inputs: The tensors of the example's shapes, in the order in which the record numbers them.
+        run: Runs a call in place of its own operation.
 
     Returns:
         The tensors of the model's output.
@@ -151,7 +155,7 @@ def replay(record: Record, state: Mapping[str, Tensor], inputs: tuple[Tensor, ..
     last_use = _last_uses(record)
     with torch.no_grad():
         for position, call in enumerate(record.calls):
-            _run(call, tensors)
+            (run or execute)(call, tensors)
             for number in last_use.get(position, ()):
                 tensors.pop(number, None)
     return tuple(tensors[number] for number in record.outputs)
@@ -171,7 +175,13 @@ def references(call: Call) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _run(call: Call, tensors: dict[int, Tensor]) -> None:
+def execute(call: Call, tensors: dict[int, Tensor]) -> None:
+    """Run one operation.
+
+    Args:
+        call: The operation.
+        tensors: The values so far by number; its results are put there.
+    """
     given = (call.arguments, dict(call.keywords))
     arguments, keywords = tree_map_only(Reference, lambda one: tensors[one.number], given)
     results = call.op(*arguments, **keywords)

@@ -218,8 +218,10 @@ def _normalized(cut: Cut, _: Call, given: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def _group_norm(cut: Cut, _: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    channels = cut.shape(given["input"].number)[1]
-    return {"C": channels, "group": channels * given["group"] // given["C"]}
+    number = given["input"].number
+    kept = cut.kept(number, 1)
+    groups = given["group"] if kept is None else int(kept.reshape(given["group"], -1).any(1).sum())
+    return {"C": cut.shape(number)[1], "group": groups}
 
 
 _CHANGES: dict[str, Change] = {

@@ -179,7 +179,13 @@ def _groups(cut: Cut, use: SizeUse) -> int | None:
     return None
 
 
-def fitted(model: nn.Module, record: Record, *, fixed: Mapping[Place, Reason] | None = None) -> Solution:
+def fitted(
+    model: nn.Module,
+    record: Record,
+    *,
+    fixed: Mapping[Place, Reason] | None = None,
+    cross_norms: bool = False,
+) -> Solution:
     """Solve a record so that whatever leaves, the model's own code can be made to fit.
 
     Groups of every kind are cut on trial; where an integer of the code would come out wrong, what it speaks of is
@@ -189,18 +195,19 @@ def fitted(model: nn.Module, record: Record, *, fixed: Mapping[Place, Reason] | 
         model: The model that was recorded.
         record: Its forward pass.
         fixed: Dimensions that shall lose nothing in any case.
+        cross_norms: As for `solve`.
 
     Returns:
         The labels.
     """
     stays = {**limits(model, record), **(fixed or {})}
-    solution = solve(record, fixed=stays)
+    solution = solve(record, fixed=stays, cross_norms=cross_norms)
     for _ in range(ROUNDS):
         misfits = dict(_misfits(model, solution))
         if not misfits.keys() - stays.keys():
             break
         stays = {**misfits, **stays}
-        solution = solve(record, fixed=stays)
+        solution = solve(record, fixed=stays, cross_norms=cross_norms)
     return solution
 
 

@@ -54,12 +54,13 @@ class Solution:
 Place = tuple[int, int]  # number of a value, dimension
 
 
-def solve(record: Record, *, fixed: Mapping[Place, Reason] | None = None) -> Solution:
+def solve(record: Record, *, fixed: Mapping[Place, Reason] | None = None, cross_norms: bool = False) -> Solution:
     """Find out which slices of which parameters have to leave together.
 
     Args:
         record: A forward pass.
         fixed: Dimensions of values that shall lose nothing, and why.
+        cross_norms: Whether channels may leave over which a mean or variance is taken.
 
     Returns:
         The labels of everything.
@@ -75,13 +76,14 @@ def solve(record: Record, *, fixed: Mapping[Place, Reason] | None = None) -> Sol
         >>> str(solution.partition.reason(int(solution.labels(second, 0)[0])))
         "it is the model's output"
     """
-    partition = Partition()
+    partition = Partition(cross=cross_norms)
     state = _state(record, partition)
     _pass(record, partition, state, fixed or {})
     partition.settle()
     values = _pass(record, partition, state, fixed or {})
     _unread(record, partition, state)
     while _rectangular(partition, values):
+        partition.crossed.clear()
         values = _pass(record, partition, state, fixed or {})
     return Solution(record, partition, tuple(values), state)
 

@@ -89,6 +89,19 @@ class Step:
         """
         return self.partition.fix(given, dims, self.reason(text), choice=choice)
 
+    def statistic(self, given: Labelled, dims: Iterable[int], text: str) -> Labelled:
+        """See `Partition.statistic`.
+
+        Args:
+            given: A tensor.
+            dims: Along which a mean or variance is taken.
+            text: Why something would be fixed, in words.
+
+        Returns:
+            The tensor after that.
+        """
+        return self.partition.statistic(given, dims, self.reason(text))
+
     def keep(self, given: Labelled, dims: Iterable[int]) -> Labelled:
         """See `Partition.keep`.
 

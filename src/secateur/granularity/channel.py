@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,7 +19,7 @@ from secateur.units import ParameterAxis, Role, Units
 BESIDE = ("running", "direction")
 
 
-def channel(example: Any) -> Granularity:
+def channel(example: Any, *, cross_norms: bool = False) -> Granularity:
     """Coupled channels: a unit is all that has to leave so that the model without it equals the model with it masked.
 
     A forward pass on the example is recorded; labels of channels ride along it. So the outputs of a layer leave with
@@ -30,6 +31,9 @@ def channel(example: Any) -> Granularity:
 
     Args:
         example: Inputs of a batch, as the model takes them: a tensor, a tuple or a dict.
+        cross_norms: Whether channels may leave over which a mean or variance is taken, such as the width of a model
+            with layer norms. The smaller model then equals the masked one with these statistics taken over what is
+            left, not plain masking.
 
     Returns:
         Granularity: one group for each set of channels that touch the same parameters, named by the layer that makes
@@ -46,12 +50,13 @@ def channel(example: Any) -> Granularity:
         >>> groups["2"].frozen
         "it is the model's output"
     """
-    return Recipe("channel", _Channel(example))
+    return Recipe("channel(cross_norms=True)" if cross_norms else "channel", _Channel(example, cross_norms))
 
 
 @dataclass(frozen=True)
 class _Channel:
     example: Any = field(repr=False)
+    cross_norms: bool
 
     def __call__(self, model: nn.Module) -> dict[str, Units]:
         """Record the model and solve for its groups.
@@ -62,7 +67,7 @@ class _Channel:
         Returns:
             Units by name of the group.
         """
-        solution = fitted(model, record(model, self.example))
+        solution = fitted(model, record(model, self.example), cross_norms=self.cross_norms)
         return dict(_named([*_free(model, solution), *_frozen(solution)]))
 
 
@@ -87,8 +92,22 @@ def _units(model: nn.Module, solution: Solution, group: Coupled, told: Mapping[t
             role[axis] = cast("Role", kind)
     attributes = {one: torch.from_numpy(parts) for one, parts in contributions(model, solution, group).items()}
     return Units(
-        index, Arange((count,), repeat=(count,)), role, note=_note(group, told), beside=beside, attributes=attributes
+        index,
+        Arange((count,), repeat=(count,)),
+        role,
+        note=_note(group, told),
+        beside=beside,
+        attributes=attributes,
+        crosses=_crossing(solution, group),
     )
+
+
+def _crossing(solution: Solution, group: Coupled) -> str:
+    """Where a mean or variance is taken over the channels of a group."""
+    for core, reason in solution.partition.crossed:
+        if np.isin(solution.partition.seen(core), group.roots).any():
+            return str(reason)
+    return ""
 
 
 def _frozen(solution: Solution) -> Iterator[tuple[str, Units]]:

@@ -96,7 +96,8 @@ def _units(units: Units) -> dict[str, Any]:
     fixed = {"keep_per_scope": units.keep_per_scope, "frozen": units.frozen, "note": units.note}
     beside = [[axis.parameter, axis.axis, _map(inner)] for axis, inner in units.beside.items()]
     attributes = [[one.module, list(one.path), parts] for one, parts in units.attributes.items()]
-    return {"index": index, "scope": _map(units.scope), "beside": beside, "attributes": attributes, **fixed}
+    more = {"beside": beside, "attributes": attributes, "crosses": units.crosses}
+    return {"index": index, "scope": _map(units.scope), **fixed, **more}
 
 
 def _map(index: IndexMap) -> dict[str, Any]:
@@ -148,6 +149,7 @@ def _read_units(tree: Any) -> Units:
         _text(tree["note"]),
         {_axis(parameter, axis): _read_map(inner) for parameter, axis, inner in tree.get("beside", ())},
         {_attribute(*one): _checked(parts, Tensor) for *one, parts in tree.get("attributes", ())},
+        _text(tree.get("crosses", "")),
     )
 
 

@@ -79,7 +79,8 @@ class Part:
         """
         units, gone = self.units, self.weights_removed
         kept = "all" if units.frozen else f"{self.kept} of {units.n_units}"
-        remark = "; ".join(text for text in (self.reason or units.frozen, units.note) if text)
+        crosses = f"crosses a statistic: {units.crosses}" if units.crosses else ""
+        remark = "; ".join(text for text in (self.reason or units.frozen, units.note, crosses) if text)
         return [
             self.name,
             shape_text(units.shape),

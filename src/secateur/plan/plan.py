@@ -30,6 +30,7 @@ class Plan:
         parts: One for each group, also for those that keep everything, with the reason.
         updates: New values of parameters in their original shapes.
         made_by: Provenance, plain JSON: criterion, granularity, allocation, budget.
+        example: Inputs that the model takes, if the granularity was given some; not saved.
 
     Example:
         >>> from secateur.granularity import filter
@@ -42,6 +43,7 @@ class Plan:
     parts: tuple[Part, ...]
     updates: Mapping[str, Tensor] = field(default_factory=dict)
     made_by: Mapping[str, Any] = field(default_factory=dict)
+    example: Any = field(default=None, repr=False)
 
     def __getitem__(self, group: str) -> Part:
         """The part of a group.
@@ -123,7 +125,7 @@ class Plan:
                 theirs.remove(twin)
             merged.append(part)
         made_by = {"united": [dict(self.made_by), dict(other.made_by)]}
-        return Plan((*merged, *theirs), {**self.updates, **other.updates}, made_by)
+        return Plan((*merged, *theirs), {**self.updates, **other.updates}, made_by, self.example)
 
     def then(self, other: Plan) -> Plan:
         """This plan, followed by one that was made on the model without what this one removes.
@@ -144,7 +146,8 @@ class Plan:
         lifted = tuple(replace(part, units=lift.units(part.units, left)) for part in other.parts)
         mended = {name: lift.value(name, value, left, self.updates) for name, value in other.updates.items()}
         updates = {**self.updates, **mended}
-        return Plan((*self.parts, *lifted), updates, {"first": dict(self.made_by), "then": dict(other.made_by)})
+        made_by = {"first": dict(self.made_by), "then": dict(other.made_by)}
+        return Plan((*self.parts, *lifted), updates, made_by, self.example)
 
     def save(self, path: str | Path) -> None:
         """Write the plan to one safetensors file, atomically.

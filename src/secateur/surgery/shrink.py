@@ -13,6 +13,7 @@ from secateur.errors import PlanError
 from secateur.masking import check_fits
 from secateur.plan import Plan
 from secateur.surgery.classes import say_sizes
+from secateur.surgery.proof import provable
 from secateur.units import Attribute, ParameterAxis, Units
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -20,21 +21,27 @@ Slices = dict[str, dict[int, Tensor]]
 """By name of a parameter or buffer and dimension: the positions that stay."""
 
 
-def shrink(model: Model, plan: Plan) -> Model:
+def shrink(model: Model, plan: Plan, *, example: Any = None, prove: bool = True) -> Model:
     """The smaller dense model: what a plan removes is taken out of every parameter and buffer.
 
     The result is a plain module of the same class, with fewer channels; integers that held old sizes are rewritten. It
-    computes what the masked model does: `shrink(m, p)(x) == mask(m, p)(x)`.
+    computes what the masked model does: `shrink(m, p)(x) == mask(m, p)(x)`. That is proved on a copy with its weights
+    perturbed, so that nothing is zero by initialisation, and on fresh inputs. A group that fails is put back, with a
+    warning that names it.
 
     Args:
         model: The model; it is left as it is.
         plan: Made with a granularity that couples channels.
+        example: Inputs for the proof; left out: those that the granularity was given. A plan that was read from a file
+            has none, and is carried out without proof then.
+        prove: Whether to prove it; costs two forward passes and a copy of the model.
 
     Returns:
         A copy without what the plan removes.
 
     Raises:
-        PlanError: The plan does not fit the model, or removes single weights that no slice covers.
+        PlanError: The plan does not fit the model, removes single weights that no slice covers, or nothing of it can be
+            proved.
 
     Example:
         >>> from secateur import allocation, criteria, granularity
@@ -49,6 +56,22 @@ def shrink(model: Model, plan: Plan) -> Model:
         )
     """
     check_fits(model, plan)
+    inputs = plan.example if example is None else example
+    if prove and inputs is not None:
+        plan = provable(model, plan, inputs, cut)
+    return cut(model, plan)
+
+
+def cut(model: Model, plan: Plan) -> Model:
+    """The smaller model, without proof.
+
+    Args:
+        model: The model; it is left as it is.
+        plan: What leaves.
+
+    Returns:
+        A copy without it.
+    """
     slices = _slices(plan)
     small = copy.deepcopy(model)
     with torch.no_grad():
@@ -113,17 +136,14 @@ def sliced(tensor: Tensor, dims: Mapping[int, Tensor]) -> Tensor:
         dims: The positions that stay, by dimension.
 
     Returns:
-        A new tensor on the same device, its gradient cut too.
+        A new tensor on the same device, without gradient.
     """
     small = tensor.detach()
     for dim, positions in dims.items():
         small = small.index_select(dim, positions.to(tensor.device))
     if not isinstance(tensor, nn.Parameter):
         return small
-    made = nn.Parameter(small, requires_grad=tensor.requires_grad)
-    if tensor.grad is not None:
-        made.grad = sliced(tensor.grad, dims)
-    return made
+    return nn.Parameter(small, requires_grad=tensor.requires_grad)
 
 
 def _lost(plan: Plan) -> dict[Attribute, int]:

@@ -24,7 +24,7 @@ def _batch_norm(step: Step) -> list[Labelled]:
 def _layer_norm(step: Step) -> list[Labelled]:
     given: Labelled = step["input"]
     dims = range(len(given.shape) - len(step["normalized_shape"]), len(given.shape))
-    return _scaled(step, step.fix(given, dims, STATISTIC), None, [])
+    return _scaled(step, step.statistic(given, dims, STATISTIC), None, [])
 
 
 def _group_norm(step: Step) -> list[Labelled]:
@@ -32,7 +32,8 @@ def _group_norm(step: Step) -> list[Labelled]:
     given: Labelled = step["input"]
     groups = step["group"] if "group" in step.arguments else step["num_groups"]
     cut = reshaped(given, (given.shape[0], groups, given.shape[1] // groups, *given.shape[2:]))
-    fixed = step.fix(cut, range(2, len(cut.shape)), STATISTIC)
+    fixed = step.fix(cut, range(3, len(cut.shape)), STATISTIC)
+    fixed = step.statistic(fixed, [2], STATISTIC)
     return _scaled(step, reshaped(fixed, given.shape), 1, [])
 
 

@@ -12,6 +12,9 @@ from secateur.dependency.step import Rule, Step, for_each, words
 # Folds of which the result is not zero where all that is folded is.
 NOT_ZERO = words("_softmax softmax _log_softmax log_softmax logsumexp argmax argmin topk sort argsort _safe_softmax")
 
+# Means and variances, which may be taken over what is left.
+CROSSABLE = words("mean var std var_mean std_mean")
+
 
 def dims_of(step: Step, given: Labelled) -> list[int]:
     """The dimensions that are folded.
@@ -73,7 +76,8 @@ def statistic(step: Step) -> list[Labelled]:
     """
     given: Labelled = step.get("self") if "self" in step.arguments else step["input"]
     dims = dims_of(step, given)
-    fixed = step.fix(given, dims, "a statistic is taken along it")
+    take = step.statistic if plain(step) in CROSSABLE else step.fix
+    fixed = take(given, dims, "a statistic is taken along it")
     result = folded(step, fixed, dims)
     return [result for _ in step.shapes]
 

@@ -1,0 +1,177 @@
+"""The proof that a smaller model computes what the masked one does, and what happens where it does not."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from secateur.batches import call, device_of, mode, to_device
+from secateur.dependency import Cut, fitted, masked_replay, record, tensors_in
+from secateur.errors import PlanError
+from secateur.masking import mask
+from secateur.plan import Part, Plan
+
+Carve = Callable[[nn.Module, Plan], nn.Module]
+
+# Largest difference of a float32 output over its largest value: what rounding makes of sums in another order.
+TOLERANCE = 1e-3
+
+
+def provable(model: nn.Module, plan: Plan, example: Any, carve: Carve) -> Plan:
+    """A plan without the groups for which the smaller model differs from the masked one.
+
+    Args:
+        model: The model.
+        plan: What leaves.
+        example: Inputs that the model takes.
+        carve: From a model and a plan to the smaller model.
+
+    Returns:
+        The plan, groups that fail put back.
+
+    Raises:
+        PlanError: The groups fail only together, so that none can be named.
+    """
+    worst = difference(model, plan, example, carve)
+    if worst <= TOLERANCE:
+        return plan
+    failed = {
+        part.name
+        for part in plan.parts
+        if not bool(part.keep.all()) and difference(model, _only(plan, part), example, carve) > TOLERANCE
+    }
+    left = replace(plan, parts=tuple(_back(part) if part.name in failed else part for part in plan.parts))
+    if not failed or difference(model, left, example, carve) > TOLERANCE:
+        raise PlanError(
+            f"the smaller model differs from the masked one by {worst:.2g} of the largest output, and no group can be "
+            "named: exclude groups, or pass prove=False and look into it"
+        )
+    warnings.warn(
+        f"put back, since the smaller model would differ from the masked one: {', '.join(sorted(failed))}", stacklevel=3
+    )
+    return left
+
+
+def _only(plan: Plan, part: Part) -> Plan:
+    return replace(plan, parts=tuple(one if one is part else _back(one) for one in plan.parts), updates={})
+
+
+def _back(part: Part) -> Part:
+    kept = torch.ones_like(part.keep)
+    return part if bool(part.keep.all()) else replace(part, keep=kept, reason="put back: the code cannot follow it")
+
+
+def difference(model: nn.Module, plan: Plan, example: Any, carve: Carve) -> float:
+    """How far the smaller model is from the masked one, on perturbed weights and fresh inputs.
+
+    Args:
+        model: The model.
+        plan: What leaves.
+        example: Inputs that the model takes.
+        carve: From a model and a plan to the smaller model.
+
+    Returns:
+        The largest difference over the largest output; infinity if the smaller model fails or returns other shapes.
+    """
+    perturbed = perturb(model)
+    inputs = fresh(to_device(example, device_of(model)))
+    wanted = _masked(perturbed, plan, inputs)
+    try:
+        small = carve(perturbed, plan)
+        found = _outputs(small, inputs)
+    except Exception:  # whatever it is: the code of the model cannot follow
+        return float("inf")
+    if [one.shape for one in found] != [one.shape for one in wanted]:
+        return float("inf")
+    return max((_apart(one, other) for one, other in zip(wanted, found, strict=True)), default=0.0)
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    if not one.numel():
+        return 0.0
+    if not one.is_floating_point():
+        return float((one != other).any())
+    scale = float(one.abs().max()) or 1.0
+    apart = float((one.double() - other.double()).abs().max()) / scale
+    return apart if apart == apart else float("inf")  # noqa: PLR0124  not a number
+
+
+def _outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
+    with torch.no_grad(), mode(model, training=False), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return list(tensors_in(call(model, copy.deepcopy(inputs))))
+
+
+def _masked(model: nn.Module, plan: Plan, inputs: Any) -> list[Tensor]:
+    """Plain masking; where statistics are crossed, masking with statistics over what is left."""
+    crossing = any(part.units.crosses and not bool(part.keep.all()) for part in plan.parts)
+    if not crossing:
+        return _outputs(mask(model, plan), inputs)
+    found = record(model, inputs, compute=True)
+    solution = fitted(model, found, cross_norms=True)
+    numbers = {name: n for n in found.numbers("parameter", "buffer") for name in found.values[n].names}
+    gone = [np.empty(0, np.int64)]
+    for part in plan.parts:
+        for axis, index in part.units.index.items():
+            if axis.axis is not None and not bool(part.keep.all()):
+                units = index.numbers().flatten()
+                leaves = torch.cat([~part.keep.cpu(), torch.zeros(1, dtype=torch.bool)])[units].numpy()
+                gone.append(solution.partition.seen(solution.labels(numbers[axis.parameter], axis.axis))[leaves])
+    cut = Cut(solution, np.unique(np.concatenate(gone)))
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return list(masked_replay(cut, {name: value.detach() for name, value in state.items()}, tuple(tensors_in(inputs))))
+
+
+def perturb(model: nn.Module) -> nn.Module:
+    """A copy in which no weight is zero or one by initialisation.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The copy: noise of a tenth of their size, or 0.1, on floating-point parameters; variances stay positive.
+    """
+    moved = copy.deepcopy(model)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for value in _floating(moved.parameters()):
+            scale = value.float().square().mean().sqrt().clamp(min=0.1) if value.numel() else 1.0
+            value.add_(torch.randn_like(value) * (0.1 * scale))
+        for name, buffer in moved.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.add_(torch.randn_like(buffer) * 0.1)
+            elif name.endswith("running_var"):
+                buffer.mul_(torch.rand_like(buffer) + 0.5)
+    return moved
+
+
+def _floating(values: Iterator[Tensor]) -> Iterator[Tensor]:
+    return (value for value in values if value.is_floating_point())
+
+
+def fresh(example: Any) -> Any:
+    """Inputs like an example with other values; integers stay, since they may be numbers of words.
+
+    Args:
+        example: Inputs.
+
+    Returns:
+        Inputs of the same shapes.
+    """
+
+    def drawn(one: Tensor) -> Tensor:
+        if not one.is_floating_point() or not one.numel():
+            return one
+        return torch.randn(one.shape, dtype=one.dtype, device=one.device)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return tree_map_only(Tensor, drawn, example)
