@@ -26,6 +26,7 @@ TERMS = (
     ("kernel-level pruning", "granularity.kernel"),
     ("filter pruning, structured pruning", "granularity.filter"),
     ("structured pruning, coupled channels (DepGraph)", "granularity.channel"),
+    ("attention heads", "granularity.head"),
     ("the smaller dense model", "shrink"),
     ("input channels of a layer", "granularity.input_channel"),
     ("block sparsity", "granularity.block"),

@@ -76,6 +76,7 @@ class Partition:
         self.looking = True
         self.cross = cross
         self.crossed: list[tuple[Numbers, Reason]] = []
+        self.heads: list[Numbers] = []
         self.notes: list[Note] = []
         self.reasons: list[Reason] = []
         self._why: NDArray[np.int32] = np.empty(0, np.int32)

@@ -84,6 +84,7 @@ def solve(record: Record, *, fixed: Mapping[Place, Reason] | None = None, cross_
     _unread(record, partition, state)
     while _rectangular(partition, values):
         partition.crossed.clear()
+        partition.heads.clear()
         values = _pass(record, partition, state, fixed or {})
     return Solution(record, partition, tuple(values), state)
 

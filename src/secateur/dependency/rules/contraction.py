@@ -33,6 +33,7 @@ def product(step: Step, one: Labelled, other: Labelled) -> Labelled:
     one, other = step.keep(one, [batch + 1]), step.keep(other, [batch])
     shape = (*np.broadcast_shapes(one.shape[:batch], other.shape[:batch]), one.shape[batch], other.shape[-1])
     shared = step.together([only(one, front), only(other, front)], shape[:batch], some)
+    step.partition.heads += [facet.core for facet in shared.facets]
     summed = step.together([only(one, [batch + 1]), only(other, [batch])], (one.shape[-1],), some, SUMMED)
     needs_zero(step, summed, [0])
     both = tuple(replace(facet, core=facet.core[..., None, None]) for facet in shared.facets)
@@ -122,6 +123,7 @@ def _attention(step: Step) -> list[Labelled | None]:
         sides.append(step.fix(mask, [-1, -2], "softmax runs along the sequence"))
     shape = tuple(query.shape[: len(front)])
     heads = step.together([only(one, front) for one in sides], shape, lambda flags: bool(flags[2]))
+    step.partition.heads += [facet.core for facet in heads.facets]
     both = tuple(replace(facet, core=facet.core[..., None, None]) for facet in heads.facets)
     rows = tuple(facet for facet in sides[0].facets if along(facet.core) == {len(front)})
     results: list[Labelled | None] = [Labelled(step.shape, (*both, *(replace(row, zero=False) for row in rows)))]
