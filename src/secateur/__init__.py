@@ -5,6 +5,7 @@ Everything above makes a `Plan` (which units stay), everything below consumes on
 - what leaves together: `secateur.granularity`
 - how much each unit matters: `secateur.criteria`
 - how the budget is shared out: `secateur.allocation`
+- what the smaller model takes: `secateur.workload` and `secateur.cost`
 - all three in one value: `Pruner`, whose `plan(model, Budget(...))` makes a plan
 - applied once: `mask`, or `shrink` to a smaller dense model
 - while training: `GradualPruning` with one of `secateur.schedules`, in `finetune` or any loop
@@ -16,7 +17,18 @@ from typing import TYPE_CHECKING, Any
 from secateur.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from secateur import allocation, criteria, granularity, schedules, statistics, tasks, testing, training
+    from secateur import (
+        allocation,
+        cost,
+        criteria,
+        granularity,
+        schedules,
+        statistics,
+        tasks,
+        testing,
+        training,
+        workload,
+    )
     from secateur.budget import Budget
     from secateur.criteria import Criterion, Group
     from secateur.errors import (
@@ -37,10 +49,12 @@ if TYPE_CHECKING:
     from secateur.training.finetune import finetune
     from secateur.training.gradual import GradualPruning
     from secateur.units import ParameterAxis, Units, select
+    from secateur.workload import Cost, Workload
 
 __all__ = [
     "Budget",
     "BudgetError",
+    "Cost",
     "Criterion",
     "DataError",
     "GradualPruning",
@@ -57,8 +71,10 @@ __all__ = [
     "Task",
     "Units",
     "UnknownNameError",
+    "Workload",
     "allocation",
     "calibrate",
+    "cost",
     "criteria",
     "finetune",
     "granularity",
@@ -70,10 +86,22 @@ __all__ = [
     "tasks",
     "testing",
     "training",
+    "workload",
 ]
 
 # Imported when first used: the command line answers --help without waiting for torch.
-_MODULES = ("allocation", "criteria", "granularity", "schedules", "statistics", "tasks", "testing", "training")
+_MODULES = (
+    "allocation",
+    "cost",
+    "criteria",
+    "granularity",
+    "schedules",
+    "statistics",
+    "tasks",
+    "testing",
+    "training",
+    "workload",
+)
 _HOME = {
     "budget": ("Budget",),
     "criteria": ("Criterion", "Group"),
@@ -86,6 +114,7 @@ _HOME = {
     "tasks": ("Task",),
     "training": ("GradualPruning", "finetune"),
     "units": ("ParameterAxis", "Units", "select"),
+    "workload": ("Cost", "Workload"),
 }
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
-
-from torch import nn
 
 from secateur.allocation import Allocation, Scored
 from secateur.allocation.scored import check_reachable
 from secateur.errors import BudgetError
+from secateur.limits import Limit, fewest
 from secateur.names import matching, spelled_out
 from secateur.plan import Part
 from secateur.plan.part import overlapping
+from secateur.recipe import name_of
 from secateur.units import Units, removed_units, select
+from secateur.workload import Cost, CostModel, Workload
 
 Pairs = Mapping[str, float]
 
@@ -28,9 +30,11 @@ class Budget:
         sparsity: Fraction of the units to remove, of all that are free to go, 0 <= s < 1.
         weights_removed: Fraction of the weights to remove, of all in groups that are free to go.
         nonzeros: The `N` of `||W||_0 < N`: strictly fewer weights than this stay, frozen ones included.
-        parameters: Fraction of the model's parameters that may stay.
+        parameters: Fraction of the model's parameters that may stay. This and the next two need channels coupled
+            through the model, as by `granularity.channel(example)`: what stays is predicted from the shapes, and
+            `shrink` keeps to it. As few units go as meet the budget.
         macs: Fraction of the multiply-accumulates that may stay.
-        cost: A cost, as a cost model returns it.
+        cost: A cost model and the cost that may not be exceeded, `(cost.macs(), Cost(macs=1e6))`.
         per_group: The sparsity of each group, by name or pattern; the others keep everything.
 
     Raises:
@@ -46,7 +50,7 @@ class Budget:
     nonzeros: int | None = None
     parameters: float | None = None
     macs: float | None = None
-    cost: Any = None
+    cost: tuple[CostModel, Cost] | None = None
     per_group: Pairs | None = None
 
     def __post_init__(self) -> None:
@@ -71,6 +75,8 @@ class Budget:
                 raise BudgetError(f"{name} is the fraction that may stay, 0 < f <= 1; given: {given[name]}")
         if self.nonzeros is not None and not self.nonzeros >= 1:
             raise BudgetError(f"nonzeros is the N of ||W||_0 < N, at least 1; given: {self.nonzeros}")
+        if self.cost is not None:
+            _check_cost(self.cost)
         for name, value in (self.per_group or {}).items():
             if not 0 <= value < 1:
                 raise BudgetError(f"sparsity of {name!r} is the fraction removed, 0 <= s < 1; given: {value}")
@@ -79,9 +85,41 @@ class Budget:
         """The measure that is given.
 
         Returns:
-            Its name and value.
+            Its name and value; of a cost the name of the model and the limits.
         """
-        return {item.name: value for item in fields(self) if (value := getattr(self, item.name)) is not None}
+        given = {item.name: value for item in fields(self) if (value := getattr(self, item.name)) is not None}
+        match given.get("cost"):
+            case (model, Cost() as most):
+                given["cost"] = {"model": name_of(model), **most.as_dict()}
+        return given
+
+    @property
+    def predicted(self) -> bool:
+        """Whether it takes the shapes of what runs to tell if it is met."""
+        return self.limit is not None
+
+    @property
+    def limit(self) -> Limit | None:
+        """What may not be exceeded, where the shapes of what runs tell."""
+        if self.macs is not None:
+            return Limit(_counts, {"macs": self.macs}, relative=True)
+        if self.parameters is not None:
+            return Limit(_counts, {"parameters": self.parameters}, relative=True)
+        return Limit(self.cost[0], self.cost[1].as_dict(), relative=False) if self.cost is not None else None
+
+
+def _counts(workload: Workload) -> Cost:
+    return Cost(macs=workload.macs, parameters=workload.parameter_count)
+
+
+def _check_cost(given: object) -> None:
+    match given:
+        case (model, Cost() as most) if callable(model) and most.as_dict():
+            return
+    raise BudgetError(
+        "cost is a cost model and the cost that may not be exceeded, Budget(cost=(cost.macs(), Cost(macs=1e6))); "
+        f"given: {given!r}"
+    )
 
 
 def counts_for(
@@ -90,7 +128,7 @@ def counts_for(
     groups: Mapping[str, Units],
     scored: Mapping[str, Scored],
     fraction: float,
-    model: nn.Module,
+    workload: Workload | None = None,
     gone: Pairs | None = None,
 ) -> dict[str, float]:
     """The sparsity of every free group: the budget resolved, shared out, rounded to whole units, the total exact.
@@ -101,14 +139,14 @@ def counts_for(
         groups: All groups, frozen ones included.
         scored: The free ones.
         fraction: Of the budget.
-        model: For its name in errors.
+        workload: Of the model as it is, for budgets that are `predicted`.
         gone: Sparsity that groups have already and do not go below, whatever the budget says.
 
     Returns:
         Sparsity by group.
 
     Raises:
-        BudgetError: The budget cannot be met, or its measure is not known here.
+        BudgetError: The budget cannot be met.
     """
     if budget is not None and budget.sparsity is not None:
         check_reachable(scored, budget.sparsity * fraction)  # by the bounds alone: what is gone may exceed the budget
@@ -120,12 +158,12 @@ def counts_for(
     if budget.sparsity is not None:
         units = sum(group.n_units for group in scored.values())
         return _shared(allocation, groups, scored, max(budget.sparsity * fraction, _least(scored) / units))
-    for name in ("parameters", "macs", "cost"):
-        if getattr(budget, name) is not None:
-            raise BudgetError(
-                f"a budget in {name} needs channels coupled across the layers of {type(model).__name__}, "
-                "which single layers cannot tell: use sparsity, weights_removed, nonzeros or per_group"
-            )
+    if workload is not None and (limit := budget.limit) is not None:
+        most = sum(round(group.most * group.n_units) for group in scored.values())
+        range_ = range(_least(scored), most + 1)
+        return fewest(
+            limit, fraction, workload, groups, scored, range_, partial(_units_shared, allocation, groups, scored)
+        )
     return _by_weights(allocation, groups, scored, _weights_to_remove(budget, groups, fraction))
 
 
@@ -174,6 +212,12 @@ def _shared(
             counts[name] += 1
             left -= 1
     return {**shares, **{name: count / scored[name].n_units for name, count in counts.items()}}
+
+
+def _units_shared(
+    allocation: Allocation, groups: Mapping[str, Units], scored: Mapping[str, Scored], units: int
+) -> dict[str, float]:
+    return _shared(allocation, groups, scored, units / sum(group.n_units for group in scored.values()))
 
 
 def _weights_to_remove(budget: Budget, groups: Mapping[str, Units], fraction: float) -> int:

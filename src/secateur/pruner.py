@@ -14,6 +14,7 @@ from secateur.budget import Budget, counts_for
 from secateur.criteria import Criterion, Group
 from secateur.errors import BudgetError, DataError, ModelError, PlanError, UnknownNameError
 from secateur.granularity import Granularity
+from secateur.granularity.channel import solution_of
 from secateur.names import matching, spelled_out
 from secateur.plan import Part, Plan
 from secateur.plan.file import same
@@ -21,6 +22,7 @@ from secateur.ranking import count
 from secateur.recipe import name_of
 from secateur.statistics import Statistics, calibrate
 from secateur.units import Units, removed_units, select
+from secateur.workload import Workload, from_solution
 
 Selection = Callable[[nn.Module, Mapping[str, Units], Mapping[str, float], Iterable[Any]], Plan]
 """A method that chooses and mends together: from a model, its groups, their sparsities and batches to a plan."""
@@ -100,6 +102,27 @@ class Pruner:
             raise ModelError(f"every group is excluded or frozen: {list(groups)}")
         return groups
 
+    def workload(self, model: nn.Module) -> Workload:
+        """The shapes of what runs, for budgets that depend on them.
+
+        Args:
+            model: The model.
+
+        Returns:
+            What `plan` takes to save work.
+
+        Raises:
+            BudgetError: The granularity knows no example, and so no shapes.
+        """
+        solution = solution_of(self.granularity, model)
+        if solution is None:
+            raise BudgetError(
+                f"a budget in parameters, macs or cost needs channels coupled across the layers of "
+                f"{type(model).__name__}, which single layers cannot tell: use granularity.channel(example), or a "
+                "budget in sparsity, weights_removed, nonzeros or per_group"
+            )
+        return from_solution(solution)
+
     def plan(
         self,
         model: nn.Module,
@@ -111,6 +134,7 @@ class Pruner:
         units: Mapping[str, Units] | None = None,
         fraction: float = 1.0,
         start: Plan | None = None,
+        workload: Workload | None = None,
     ) -> Plan:
         """Decide which units stay. The model is not touched.
 
@@ -124,12 +148,15 @@ class Pruner:
             fraction: Of the budget, between 0 and 1; schedules use it.
             start: A plan of the same granularity whose removed units stay removed, also where the budget alone would
                 bring some back.
+            workload: What `workload` returned, to save work.
 
         Returns:
             The plan.
         """
         groups = dict(units) if units is not None else self.groups(model)
         free = {name: group for name, group in groups.items() if not group.frozen}
+        if workload is None and budget is not None and budget.predicted:
+            workload = self.workload(model)
         if isinstance(self.method, Criterion):
             scores = self._scores(
                 self.method, model, free, statistics or self._calibrate(self.method, model, data, loss)
@@ -139,10 +166,10 @@ class Pruner:
                 name: value.masked_fill(gone[name].to(value.device), -torch.inf) if name in gone else value
                 for name, value in scores.items()
             }
-            sparsities = self._sparsities(groups, scores, budget, fraction, model, gone)
+            sparsities = self._sparsities(groups, scores, budget, fraction, workload, gone)
             plan = Plan(tuple(_part(name, group, scores, sparsities) for name, group in groups.items()))
         else:
-            sparsities = self._sparsities(groups, {}, budget, fraction, model, {})
+            sparsities = self._sparsities(groups, {}, budget, fraction, workload, {})
             plan = self.method(model, free, sparsities, _given(data, self.method))
         if self.refit is not None:
             plan = replace(plan, updates={**plan.updates, **self.refit(model, plan, data)})
@@ -187,7 +214,7 @@ class Pruner:
         scores: Mapping[str, Tensor],
         budget: Budget | None,
         fraction: float,
-        model: nn.Module,
+        workload: Workload | None,
         gone: Mapping[str, Tensor],
     ) -> dict[str, float]:
         if not 0 <= fraction <= 1:
@@ -199,7 +226,7 @@ class Pruner:
             if not units.frozen
         }
         already = {name: int(torch.count_nonzero(units)) / len(units) for name, units in gone.items()}
-        return counts_for(budget, self.allocation, groups, scored, fraction, model, already)
+        return counts_for(budget, self.allocation, groups, scored, fraction, workload, already)
 
 
 def _picked(pick: Pick, groups: Mapping[str, Units], model: nn.Module) -> list[str]:

@@ -118,9 +118,20 @@ class _Channel:
         Returns:
             Units by name of the group.
         """
-        solution = fitted(model, record(model, self.example), cross_norms=self.cross_norms)
+        solution = self.solution(model)
         groups = dict(_named([*_free(model, solution, self.only_heads), *_frozen(solution)]))
         return self._rounded(groups)
+
+    def solution(self, model: nn.Module) -> Solution:
+        """Record the model and solve for its labels.
+
+        Args:
+            model: The model.
+
+        Returns:
+            The labels of everything.
+        """
+        return fitted(model, record(model, self.example), cross_norms=self.cross_norms)
 
     def _rounded(self, groups: dict[str, Units]) -> dict[str, Units]:
         """What stays, in units: a unit may be several channels of the layer that makes them."""
@@ -132,6 +143,20 @@ class _Channel:
             step = multiple // math.gcd(multiple, max(1, width))
             groups[name] = replace(groups[name], step=step, least=-(-least // max(1, width)))
         return groups
+
+
+def solution_of(granularity: Granularity, model: nn.Module) -> Solution | None:
+    """The labels from which a granularity that couples channels makes its groups.
+
+    Args:
+        granularity: Any.
+        model: The model.
+
+    Returns:
+        The labels of everything; None for a granularity that looks at single layers.
+    """
+    function = getattr(granularity, "function", None)
+    return function.solution(model) if isinstance(function, _Channel) else None
 
 
 def _each(given: Pick, names: list[str]) -> dict[str, int]:

@@ -90,6 +90,7 @@ class GradualPruning:
         self._given = statistics
         self._averaging = bool(pruner.method.needs - set(statistics.values if statistics else ()))
         self._units = pruner.groups(model)
+        self._workload = pruner.workload(model) if budget is not None and budget.predicted else None
         self._count = 0
         self._held: KeepZeros | None = None
         self._gradients: dict[str, Tensor] = {}
@@ -184,7 +185,13 @@ class GradualPruning:
     def _planned(self, fraction: float) -> Plan:
         statistics = self._statistics()
         plan = self.pruner.plan(
-            self.model, self.budget, statistics=statistics, units=self._units, fraction=fraction, start=self.plan
+            self.model,
+            self.budget,
+            statistics=statistics,
+            units=self._units,
+            fraction=fraction,
+            start=self.plan,
+            workload=self._workload,
         )
         self._gradients, self._observed = {}, 0
         return plan

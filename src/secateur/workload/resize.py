@@ -1,0 +1,107 @@
+"""A workload after a plan's channels are gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from secateur.errors import PlanError
+from secateur.plan import Plan
+from secateur.units import ParameterAxis
+from secateur.workload.layer import Shape, Workload
+from secateur.workload.origins import Extent, Stays
+
+
+def resize(workload: Workload, plan: Plan) -> Workload:
+    """The shapes after a plan's channels are gone, without running or shrinking the model.
+
+    `resize(workload(m, x), p) == workload(shrink(m, p), x)`. What a plan sets to zero weight by weight changes no
+    shape. The result can be resized again by a plan that was made on the smaller model.
+
+    Args:
+        workload: Of the model that the plan was made for.
+        plan: Of a granularity that couples channels.
+
+    Returns:
+        The smaller workload.
+
+    Raises:
+        PlanError: The plan was made for other shapes, or takes channels that cannot leave by themselves.
+
+    Example:
+        >>> import torch
+        >>> from secateur import Part, granularity
+        >>> from secateur.workload import workload
+        >>> example, model = torch.zeros(1, 3), torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+        >>> hidden = granularity.channel(example)(model)["0"]
+        >>> plan = Plan((Part("0", hidden, torch.tensor([True, False, True, True])),))
+        >>> [layer.weight for layer in resize(workload(model, example), plan).layers]
+        [(3, 3), (2, 3)]
+    """
+    stays = staying(plan)
+    _check_axes(workload, stays)
+    smaller = _Smaller(stays)
+    layers = tuple(
+        replace(layer, input=smaller(layer.input), weight=smaller(layer.weight), output=smaller(layer.output))
+        for layer in workload.layers
+    )
+    parameters = {name: smaller(shape) for name, shape in workload.parameters.items()}
+    for axis, kept in stays.items():
+        if axis.parameter in parameters and parameters[axis.parameter][axis.axis or 0] != kept.sum():
+            raise PlanError(
+                f"the plan keeps {kept.sum()} of {len(kept)} slices of {axis.parameter!r} along axis {axis.axis}, where "
+                f"the workload has {parameters[axis.parameter][axis.axis or 0]}: make the workload and the plan with "
+                "the same granularity.channel(example)"
+            )
+    return Workload(layers, parameters)
+
+
+class _Smaller:
+    """Resizes every size once."""
+
+    def __init__(self, stays: Stays) -> None:
+        self._stays = stays
+        self._known: dict[int, Extent] = {}  # by id of a size, which lives as long as the workload
+
+    def __call__(self, shape: Shape) -> Shape:
+        return tuple(self._size(size) if isinstance(size, Extent) else size for size in shape)
+
+    def _size(self, size: Extent) -> Extent:
+        if id(size) not in self._known:
+            self._known[id(size)] = size.without(self._stays)
+        return self._known[id(size)]
+
+
+def staying(plan: Plan) -> dict[ParameterAxis, NDArray[np.bool_]]:
+    """What stays along each parameter axis of which slices leave; several groups may take from one.
+
+    Args:
+        plan: The plan.
+
+    Returns:
+        A bool for each position.
+    """
+    found: dict[ParameterAxis, NDArray[np.bool_]] = {}
+    for part in plan.parts:
+        if bool(part.keep.all()):
+            continue
+        keep = torch.cat([part.keep.cpu(), torch.ones(1, dtype=torch.bool)])  # -1: of no unit, stays
+        for axis, index in (*part.units.index.items(), *part.units.beside.items()):
+            if axis.axis is not None:
+                kept = keep[index.numbers().flatten()].numpy()
+                found[axis] = kept & found[axis] if axis in found else kept
+    return found
+
+
+def _check_axes(workload: Workload, stays: Stays) -> None:
+    for axis, kept in stays.items():
+        shape = workload.parameters.get(axis.parameter)
+        at = axis.axis or 0
+        if shape is not None and (at >= len(shape) or shape[at] != len(kept)):
+            raise PlanError(
+                f"the plan was made for {len(kept)} slices of {axis.parameter!r} along axis {at}, the workload has it "
+                f"as {tuple(shape)}: was it made for another model?"
+            )
