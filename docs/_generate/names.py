@@ -28,6 +28,7 @@ TERMS = (
     ("structured pruning, coupled channels (DepGraph)", "granularity.channel"),
     ("attention heads", "granularity.head"),
     ("the smaller dense model", "shrink"),
+    ("batch-norm re-estimation (EagleEye)", "reconstruction.reestimate"),
     ("input channels of a layer", "granularity.input_channel"),
     ("block sparsity", "granularity.block"),
     ("magnitude-based pruning, element, L1, L2, Lp norm", "criteria.magnitude"),
