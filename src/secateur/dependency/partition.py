@@ -77,6 +77,7 @@ class Partition:
         self.cross = cross
         self.crossed: list[tuple[Numbers, Reason]] = []
         self.heads: list[Numbers] = []
+        self._spoiled: set[int] = set()
         self.notes: list[Note] = []
         self.reasons: list[Reason] = []
         self._why: NDArray[np.int32] = np.empty(0, np.int32)
@@ -166,6 +167,27 @@ class Partition:
         core = self.fresh((1, 2), [1]).facets[0].core[:, :1]
         self.freeze(core, reason)
         return int(core.item())
+
+    def spoil(self, core: Numbers) -> None:
+        """Note that something with these labels was overwritten by what is not zero where it is masked.
+
+        What is written in place shows through every view, also through those whose facets say otherwise.
+
+        Args:
+            core: Labels.
+        """
+        self._spoiled.update(core.ravel().tolist())
+
+    def vanishes(self, facet: Facet) -> bool:
+        """Whether a tensor is zero wherever a facet's labels are masked.
+
+        Args:
+            facet: Of the tensor.
+
+        Returns:
+            What the facet says, unless it was spoiled.
+        """
+        return facet.zero and self._spoiled.isdisjoint(facet.core.ravel().tolist())
 
     def _mark(self, roots: Numbers, why: NDArray[np.int32] | np.int32) -> None:
         free = self._why[roots] == FIXED
