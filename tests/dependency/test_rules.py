@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from secateur.dependency import coupled, record, register_rule, solve, stays
 from secateur.dependency.facets import Facet, Labelled, axis_core, reshaped, segments
+from secateur.dependency.meeting import together
 from secateur.dependency.partition import Partition, Reason
 from secateur.dependency.rules import _TABLE, rule_for
 from secateur.dependency.rules.opaque import opaque
@@ -138,9 +139,9 @@ def test_what_meets_something_without_labels_stays() -> None:
     partition = Partition()
     partition.looking = False
     given = partition.fresh((4,))
-    found = partition.together([given, Labelled((4,))], (4,), Reason("meets"), every)
+    found = together(partition, [given, Labelled((4,))], (4,), Reason("meets"), every)
     assert found.facets == ()
     assert str(partition.reason(int(given.facets[0].core[0]))) == "meets"
-    scalar = partition.together([partition.fresh((4,)), Labelled((1,))], (4,), Reason("meets"), every)
+    scalar = together(partition, [partition.fresh((4,)), Labelled((1,))], (4,), Reason("meets"), every)
     assert isinstance(scalar.facets[0], Facet)
     assert axis_core(np.arange(3), 1, 3).shape == (1, 3, 1)
