@@ -28,6 +28,8 @@ TERMS = (
     ("structured pruning, coupled channels (DepGraph)", "granularity.channel"),
     ("attention heads", "granularity.head"),
     ("the smaller dense model", "shrink"),
+    ("a smaller model as a file", "save"),
+    ("a smaller model from a file", "restore"),
     ("batch-norm re-estimation (EagleEye)", "reconstruction.reestimate"),
     ("input channels of a layer", "granularity.input_channel"),
     ("block sparsity", "granularity.block"),
