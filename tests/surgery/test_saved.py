@@ -69,8 +69,7 @@ def test_a_new_process_gives_the_same_bits(tmp_path: Path) -> None:
     sc.save(small, tmp_path / "small.safetensors")
     torch.save(example, tmp_path / "example.pt")
     root = Path(__file__).resolve().parents[2]
-    code = f"import sys; sys.path.insert(0, {str(root)!r})
-{NEW_PROCESS}"
+    code = f"import sys; sys.path.insert(0, {str(root)!r})" + NEW_PROCESS
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     assert torch.equal(torch.load(tmp_path / "output.pt"), small(example))
 

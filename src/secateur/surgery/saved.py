@@ -137,8 +137,8 @@ def _check(name: str, mine: dict[str, Tensor], tensors: dict[str, Tensor]) -> No
         fits = new.ndim == old.ndim and all(small <= large for small, large in zip(new.shape, old.shape, strict=True))
         if not fits or new.dtype != old.dtype:
             raise PlanError(
-                f"{key!r} is {new.dtype} of shape {tuple(new.shape)} in the file, and {old.dtype} of {tuple(old.shape)} "
-                f"in {name}: a pruned model has smaller tensors of the same kind"
+                f"{key!r} is {new.dtype} of shape {tuple(new.shape)} in the file, and {old.dtype} of {tuple(old.shape)}"
+                f" in {name}: a pruned model has smaller tensors of the same kind"
             )
 
 
