@@ -279,6 +279,10 @@ def present(results: Mapping[str, Any], page: Path, *, as_json: bool, show: bool
     else:
         console = Console()
         print_summary(results, console)
+        if counts := results.get("smaller"):
+            what = f"{counts['parameters']:,} of {counts['of']:,} parameters"
+            place = page.parent / "small.safetensors"
+            console.print(f"smaller model: {place} ({what})", highlight=False, soft_wrap=True)
         console.print(f"run: {page.parent}\npage: {page}", highlight=False, soft_wrap=True)
     if show:
         webbrowser.open(page.resolve().as_uri())
