@@ -10,7 +10,7 @@ from secateur.dependency.groups import Coupled
 from secateur.dependency.labels import Numbers
 from secateur.dependency.record import SizeUse
 from secateur.dependency.resize import Cut
-from secateur.dependency.rewrites import asked, before, needed, to_the_end
+from secateur.dependency.rewrites import asked, before, to_the_end
 from secateur.dependency.solver import Solution
 from secateur.units import Attribute
 
@@ -49,9 +49,9 @@ def _counts(model: nn.Module, solution: Solution, group: Coupled, none: Cut, use
     units = np.where(group.roots[order][at] == labels, order[at], -1)
     if use.kind in ("start", "stop"):
         units = units[: before(model, none, use)]
-    counts = np.bincount(units[units >= 0], minlength=len(group.roots)).astype(np.int64)
     if use.kind == "groups":
-        return _whole(model, solution, group, none, use)
+        return _whole(labels, units, before(model, none, use), len(group.roots))
+    counts = np.bincount(units[units >= 0], minlength=len(group.roots)).astype(np.int64)
     if use.kind == "repeat" and before(model, none, use) != solution.record.values[use.value].shape[use.dim]:
         return None
     return counts
@@ -64,8 +64,8 @@ def _labels(solution: Solution, use: SizeUse) -> Numbers | None:
     return None
 
 
-def _whole(model: nn.Module, solution: Solution, group: Coupled, none: Cut, use: SizeUse) -> Numbers:
-    """Groups of a convolution or norm that leave with each unit."""
-    whole = before(model, none, use)
-    left = [needed(model, Cut(solution, group.roots[at : at + 1]), use) for at in range(len(group.roots))]
-    return np.array([whole - (whole if one is None else one) for one in left], np.int64)
+def _whole(labels: Numbers, units: Numbers, groups: int, count: int) -> Numbers:
+    """Groups of a convolution or norm that leave with each unit: those of which every channel is of that unit."""
+    cut = labels.reshape(groups, -1)
+    leave = units.reshape(groups, -1)[(cut == cut[:, :1]).all(axis=1), 0]
+    return np.bincount(leave[leave >= 0], minlength=count).astype(np.int64)
