@@ -20,7 +20,7 @@ from secateur.plan.file import same
 from secateur.ranking import count
 from secateur.recipe import name_of
 from secateur.statistics import Statistics, calibrate
-from secateur.units import Units, select
+from secateur.units import Units, removed_units, select
 
 Selection = Callable[[nn.Module, Mapping[str, Units], Mapping[str, float], Iterable[Any]], Plan]
 """A method that chooses and mends together: from a model, its groups, their sparsities and batches to a plan."""
@@ -218,7 +218,7 @@ def _picked(pick: Pick, groups: Mapping[str, Units], model: nn.Module) -> list[s
 
 def _scored(name: str, units: Units, scores: Tensor | None, least: float, most: float) -> Scored:
     """A group with its bounds: the user's, the pattern's, and one unit that stays in every scope."""
-    floor = 1 - units.scope.n_units / units.n_units
+    floor = removed_units(units, 1.0) / units.n_units if units.keep_per_scope is None else 1.0
     full = units.full_sparsity
     highest = min(most, floor) if full is None else min(most, full)
     if units.scope.n_units == 1:  # a sparsity means so many whole units, as in `select`

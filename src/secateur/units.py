@@ -6,6 +6,7 @@ A granularity is data here: for each parameter an integer per weight (its *unit*
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -62,6 +63,8 @@ class Units:
         attributes: Integers of the model that get smaller: by how much for each unit, int64 `(n_units,)`.
         crosses: Where a mean or variance is taken over the units, so that without some it is taken over fewer; empty:
             nowhere, and removing is masking.
+        step: So many units leave at once, so that what stays is a multiple of it.
+        least: So many units stay in every scope at least.
 
     Raises:
         PlanError: An index numbers units that the scope does not have.
@@ -87,6 +90,8 @@ class Units:
     beside: Mapping[ParameterAxis, IndexMap] = field(default_factory=dict)
     attributes: Mapping[Attribute, Tensor] = field(default_factory=dict)
     crosses: str = ""
+    step: int = 1
+    least: int = 1
     n_units: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -195,9 +200,9 @@ def _even(scope: IndexMap, kept: int) -> bool:
 def select(units: Units, scores: Tensor, sparsity: float) -> Tensor:
     """Keep the units with the highest scores of every scope.
 
-    A scope of `n` units loses `round(sparsity * n)` of them, and always keeps one. Where a pattern fixes how many
-    stay, the fraction `sparsity / full_sparsity` of the scopes follows it, those first that lose the least score. Of
-    equal scores the first stay.
+    A scope of `n` units loses `round(sparsity * n)` of them, and always keeps one, or `least`; what stays is rounded to
+    a multiple of `step`. Where a pattern fixes how many stay, the fraction `sparsity / full_sparsity` of the scopes
+    follows it, those first that lose the least score. Of equal scores the first stay.
 
     Args:
         units: The group.
@@ -227,19 +232,22 @@ def select(units: Units, scores: Tensor, sparsity: float) -> Tensor:
     if units.keep_per_scope is not None:
         return _keep_pattern(units, scores, sparsity)
     if units.scope.n_units == 1:
-        return keep_best(scores, kept_units(units.n_units, sparsity))
+        return keep_best(scores, kept_units(units.n_units, sparsity, units.step, units.least))
     scope = units.scope.numbers().to(scores.device)
     sizes = units.scope.counts().tolist()
-    kept = torch.tensor([kept_units(size, sparsity) for size in sizes], device=scores.device)
+    each = [kept_units(size, sparsity, units.step, units.least) for size in sizes]
+    kept = torch.tensor(each, device=scores.device)
     return keep_best_per_scope(scores, scope, kept)
 
 
-def kept_units(count: int, sparsity: float) -> int:
+def kept_units(count: int, sparsity: float, step: int = 1, least: int = 1) -> int:
     """How many of `count` competing units stay: all but `round(sparsity * count)`, and at least one.
 
     Args:
         count: Units in the scope.
         sparsity: Fraction to remove.
+        step: What stays is the nearest multiple of it, but for the whole scope.
+        least: So many stay at least.
 
     Returns:
         The number.
@@ -247,8 +255,14 @@ def kept_units(count: int, sparsity: float) -> int:
     Example:
         >>> kept_units(10, 0.3), kept_units(10, 1.0)
         (7, 1)
+        >>> kept_units(64, 0.3, step=8), kept_units(20, 0.1, step=8), kept_units(64, 1.0, step=8, least=12)
+        (48, 16, 16)
     """
-    return max(1, count - round(sparsity * count))
+    kept = max(1, least, count - round(sparsity * count))
+    if step > 1 and kept < count:
+        lowest = -(-max(1, least) // step) * step
+        kept = max(lowest, math.floor(kept / step + 0.5) * step)
+    return min(kept, count)
 
 
 def removed_units(units: Units, sparsity: float) -> int:
@@ -272,8 +286,9 @@ def removed_units(units: Units, sparsity: float) -> int:
     if units.keep_per_scope is not None:
         return _following(units, sparsity) * (units.n_units // units.scope.n_units - units.keep_per_scope)
     if units.scope.n_units == 1:
-        return units.n_units - kept_units(units.n_units, sparsity)
-    return sum(size - kept_units(size, sparsity) for size in units.scope.counts().tolist())
+        return units.n_units - kept_units(units.n_units, sparsity, units.step, units.least)
+    sizes = units.scope.counts().tolist()
+    return sum(size - kept_units(size, sparsity, units.step, units.least) for size in sizes)
 
 
 def _following(units: Units, sparsity: float) -> int:

@@ -50,11 +50,10 @@ def _counts(model: nn.Module, solution: Solution, group: Coupled, none: Cut, use
     if use.kind in ("start", "stop"):
         units = units[: before(model, none, use)]
     if use.kind == "groups":
-        return _whole(labels, units, before(model, none, use), len(group.roots))
-    counts = np.bincount(units[units >= 0], minlength=len(group.roots)).astype(np.int64)
+        units = _whole(units, before(model, none, use))
     if use.kind == "repeat" and before(model, none, use) != solution.record.values[use.value].shape[use.dim]:
         return None
-    return counts
+    return np.bincount(units[units >= 0], minlength=len(group.roots)).astype(np.int64)
 
 
 def _labels(solution: Solution, use: SizeUse) -> Numbers | None:
@@ -64,8 +63,7 @@ def _labels(solution: Solution, use: SizeUse) -> Numbers | None:
     return None
 
 
-def _whole(labels: Numbers, units: Numbers, groups: int, count: int) -> Numbers:
-    """Groups of a convolution or norm that leave with each unit: those of which every channel is of that unit."""
-    cut = labels.reshape(groups, -1)
-    leave = units.reshape(groups, -1)[(cut == cut[:, :1]).all(axis=1), 0]
-    return np.bincount(leave[leave >= 0], minlength=count).astype(np.int64)
+def _whole(units: Numbers, groups: int) -> Numbers:
+    """The unit of each group that leaves as a whole; -1 for the others, of which every one loses the same channels."""
+    cut = units.reshape(groups, -1)
+    return np.where((cut == cut[:, :1]).all(1), cut[:, 0], -1)

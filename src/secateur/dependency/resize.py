@@ -53,6 +53,15 @@ class Cut:
         Returns:
             One bool for each position; None if all stay.
         """
+        if (number, dim) not in self._known:
+            self._known[number, dim] = self._kept(number, dim)
+        return self._known[number, dim]
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, int], NDArray[np.bool_] | None]:
+        return {}
+
+    def _kept(self, number: int, dim: int) -> NDArray[np.bool_] | None:
         found = None
         for facet in self.solution.values[number].facets:
             if along(facet.core) == {dim}:

@@ -6,7 +6,7 @@ own. `channel` is the exception: its groups go through the whole model.
 """
 
 from secateur.granularity.block import block
-from secateur.granularity.channel import channel
+from secateur.granularity.channel import channel, head
 from secateur.granularity.filter import filter  # noqa: A004  the field's word
 from secateur.granularity.input_channel import input_channel
 from secateur.granularity.kernel import kernel
@@ -23,6 +23,7 @@ __all__ = [
     "block",
     "channel",
     "filter",
+    "head",
     "input_channel",
     "kernel",
     "kernel_pattern",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -11,15 +12,21 @@ import torch
 from torch import nn
 
 from secateur.dependency import Coupled, Slot, Solution, contributions, coupled, fitted, record, roles, stays
+from secateur.errors import ModelError
 from secateur.granularity.layers import Granularity
 from secateur.index_maps import Arange, IndexMap, Stored
+from secateur.names import spelled_out
 from secateur.recipe import Recipe
 from secateur.units import ParameterAxis, Role, Units
 
 BESIDE = ("running", "direction")
 
 
-def channel(example: Any, *, cross_norms: bool = False) -> Granularity:
+Pick = int | Mapping[str, int]
+"""A number for all groups, or by name or pattern."""
+
+
+def channel(example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms: bool = False) -> Granularity:
     """Coupled channels: a unit is all that has to leave so that the model without it equals the model with it masked.
 
     A forward pass on the example is recorded; labels of channels ride along it. So the outputs of a layer leave with
@@ -31,6 +38,8 @@ def channel(example: Any, *, cross_norms: bool = False) -> Granularity:
 
     Args:
         example: Inputs of a batch, as the model takes them: a tensor, a tuple or a dict.
+        round_to: What stays is a multiple of so many channels, e.g. 8, which hardware likes.
+        minimum: So many channels stay at least.
         cross_norms: Whether channels may leave over which a mean or variance is taken, such as the width of a model
             with layer norms. The smaller model then equals the masked one with these statistics taken over what is
             left, not plain masking.
@@ -38,6 +47,9 @@ def channel(example: Any, *, cross_norms: bool = False) -> Granularity:
     Returns:
         Granularity: one group for each set of channels that touch the same parameters, named by the layer that makes
         them.
+
+    Raises:
+        ModelError: When it is called, if the model is wrapped or scripted, or fails on the example.
 
     Reference:
         Fang, Ma, Song, Mi, Wang (2023), DepGraph: Towards Any Structural Pruning, section 3, for the problem.
@@ -50,13 +62,56 @@ def channel(example: Any, *, cross_norms: bool = False) -> Granularity:
         >>> groups["2"].frozen
         "it is the model's output"
     """
-    return Recipe("channel(cross_norms=True)" if cross_norms else "channel", _Channel(example, cross_norms))
+    return Recipe(
+        _name_of("channel", round_to, minimum, cross_norms), _Channel(example, round_to, minimum, cross_norms)
+    )
+
+
+def head(example: Any, *, minimum: int = 1) -> Granularity:
+    """Attention heads: of the groups of `channel`, those whose units are multiplied each by itself, as heads are.
+
+    A head takes its rows of the projections along, those of queries, keys and values, and its columns of the projection
+    behind. Where several queries share a key and a value, they leave together. Everything else stays.
+
+    Args:
+        example: Inputs of a batch, as the model takes them.
+        minimum: So many heads stay at least.
+
+    Returns:
+        Granularity: one group for each attention whose heads can leave.
+
+    Reference:
+        Michel, Levy, Neubig (2019), Are Sixteen Heads Really Better than One?, section 2.
+
+    Example:
+        >>> class Attention(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.qkv, self.out = nn.Linear(4, 24), nn.Linear(8, 4)
+        ...
+        ...     def forward(self, x):
+        ...         q, k, v = self.qkv(x).unflatten(-1, (3, -1, 4)).permute(2, 0, 3, 1, 4).unbind(0)
+        ...         return self.out(((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2))
+        >>> groups = head(torch.zeros(1, 5, 4))(Attention())
+        >>> groups["qkv"].n_units, [(axis.parameter, axis.axis) for axis in groups["qkv"].index]
+        (2, [('qkv.weight', 0), ('qkv.bias', 0), ('out.weight', 1)])
+    """
+    return Recipe(_name_of("head", 1, minimum, False), _Channel(example, 1, minimum, False, only_heads=True))
+
+
+def _name_of(name: str, round_to: Pick, minimum: Pick, cross_norms: bool) -> str:
+    given = {"round_to": (round_to, 1), "minimum": (minimum, 1), "cross_norms": (cross_norms, False)}
+    words = [f"{key}={value!r}" for key, (value, default) in given.items() if value != default]
+    return f"{name}({', '.join(words)})" if words else name
 
 
 @dataclass(frozen=True)
 class _Channel:
     example: Any = field(repr=False)
+    round_to: Pick
+    minimum: Pick
     cross_norms: bool
+    only_heads: bool = False
 
     def __call__(self, model: nn.Module) -> dict[str, Units]:
         """Record the model and solve for its groups.
@@ -66,16 +121,53 @@ class _Channel:
 
         Returns:
             Units by name of the group.
+
+        Raises:
+            ModelError: The model is wrapped or scripted, or fails on the example.
         """
+        _bare(model)
         solution = fitted(model, record(model, self.example), cross_norms=self.cross_norms)
-        return dict(_named([*_free(model, solution), *_frozen(solution)]))
+        groups = dict(_named([*_free(model, solution, self.only_heads), *_frozen(solution)]))
+        return self._rounded(groups)
+
+    def _rounded(self, groups: dict[str, Units]) -> dict[str, Units]:
+        """What stays, in units: a unit may be several channels of the layer that makes them."""
+        free = [name for name, units in groups.items() if not units.frozen]
+        multiples, lowest = (_each(given, free) for given in (self.round_to, self.minimum))
+        for name in free:
+            width = min(int(index.numbers().eq(0).sum()) for index in groups[name].index.values())
+            multiple, least = multiples.get(name, 1), lowest.get(name, 1)
+            step = multiple // math.gcd(multiple, max(1, width))
+            groups[name] = replace(groups[name], step=step, least=-(-least // max(1, width)))
+        return groups
 
 
-def _free(model: nn.Module, solution: Solution) -> Iterator[tuple[str, Units]]:
+def _bare(model: nn.Module) -> None:
+    """Refuse what is wrapped around a model: its parameters have other names, or its code cannot be followed."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError("a scripted model's code cannot be followed: give the module that was scripted")
+    for name in ("_orig_mod", "module"):  # torch.compile; data parallel
+        inner = model._modules.get(name)
+        if isinstance(inner, nn.Module) and type(model).__module__.startswith("torch."):
+            raise ModelError(f"{type(model).__name__} is wrapped around the model: give model.{name}")
+
+
+def _each(given: Pick, names: list[str]) -> dict[str, int]:
+    if isinstance(given, int):
+        return dict.fromkeys(names, given)
+    return {name: int(value) for name, value in spelled_out(given, names).items()}
+
+
+def _free(model: nn.Module, solution: Solution, only_heads: bool) -> Iterator[tuple[str, Units]]:
     told = roles(solution.record)
+    heads = np.unique(
+        np.concatenate([[-1], *(solution.partition.seen(one).ravel() for one in solution.partition.heads)])
+    )
     for group in coupled(solution):
         if len(group.roots) > 1:
-            yield _name(group, told), _units(model, solution, group, told)
+            units = _units(model, solution, group, told)
+            other = only_heads and not np.isin(group.roots, heads).all()
+            yield _name(group, told), replace(units, frozen="no attention heads" if other else "")
 
 
 def _units(model: nn.Module, solution: Solution, group: Coupled, told: Mapping[tuple[int, int], str]) -> Units:

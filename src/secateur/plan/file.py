@@ -97,6 +97,7 @@ def _units(units: Units) -> dict[str, Any]:
     beside = [[axis.parameter, axis.axis, _map(inner)] for axis, inner in units.beside.items()]
     attributes = [[one.module, list(one.path), parts] for one, parts in units.attributes.items()]
     more = {"beside": beside, "attributes": attributes, "crosses": units.crosses}
+    more |= {"step": units.step, "least": units.least}
     return {"index": index, "scope": _map(units.scope), **fixed, **more}
 
 
@@ -150,6 +151,8 @@ def _read_units(tree: Any) -> Units:
         {_axis(parameter, axis): _read_map(inner) for parameter, axis, inner in tree.get("beside", ())},
         {_attribute(*one): _checked(parts, Tensor) for *one, parts in tree.get("attributes", ())},
         _text(tree.get("crosses", "")),
+        _number(tree.get("step", 1)),
+        _number(tree.get("least", 1)),
     )
 
 

@@ -33,6 +33,7 @@ def product(step: Step, one: Labelled, other: Labelled) -> Labelled:
     one, other = step.keep(one, [batch + 1]), step.keep(other, [batch])
     shape = (*np.broadcast_shapes(one.shape[:batch], other.shape[:batch]), one.shape[batch], other.shape[-1])
     shared = step.together([only(one, front), only(other, front)], shape[:batch], some)
+    step.partition.heads += [facet.core for facet in shared.facets]
     summed = step.together([only(one, [batch + 1]), only(other, [batch])], (one.shape[-1],), some, SUMMED)
     needs_zero(step, summed, [0])
     both = tuple(replace(facet, core=facet.core[..., None, None]) for facet in shared.facets)
@@ -84,6 +85,24 @@ def _addmm(step: Step) -> Labelled:
     return step.together([found, step["self"]], found.shape, every)
 
 
+def _grouped(step: Step) -> Labelled:
+    """Rows sorted by group, each group with a matrix of its own, as fused experts are; the groups stay."""
+    one, other = step["self"], step["mat2"]
+    if len(one.shape) == len(other.shape):
+        return product(step, one, other) if len(one.shape) == 3 else _unknown(step)
+    if len(one.shape) != 2:
+        return _unknown(step)
+    inside = permuted(step.fix(other, [0], "rows are sorted by it"), (1, 2, 0))
+    matrix = Labelled(inside.shape[:2], only(inside, [0, 1]).facets)
+    return linear(step, step.fix(one, [0], "rows are sorted"), matrix, step["bias"])
+
+
+def _unknown(step: Step) -> Labelled:
+    for one in step.tensors():
+        step.fix(one, range(len(one.shape)), "there is no rule for these shapes")
+    return Labelled(step.shape)
+
+
 def _linear(step: Step) -> Labelled:
     return linear(step, step["input"], permuted(step["weight"], (1, 0)), step["bias"])
 
@@ -122,6 +141,7 @@ def _attention(step: Step) -> list[Labelled | None]:
         sides.append(step.fix(mask, [-1, -2], "softmax runs along the sequence"))
     shape = tuple(query.shape[: len(front)])
     heads = step.together([only(one, front) for one in sides], shape, lambda flags: bool(flags[2]))
+    step.partition.heads += [facet.core for facet in heads.facets]
     both = tuple(replace(facet, core=facet.core[..., None, None]) for facet in heads.facets)
     rows = tuple(facet for facet in sides[0].facets if along(facet.core) == {len(front)})
     results: list[Labelled | None] = [Labelled(step.shape, (*both, *(replace(row, zero=False) for row in rows)))]
@@ -149,6 +169,7 @@ RULES: dict[str, Rule] = {
     **for_each("mm bmm", _mm),
     **for_each("addmm baddbmm", _addmm),
     "linear": _linear,
+    "_grouped_mm": _grouped,
     "matmul": _matmul,
     **for_each("mv dot", _vector),
     **for_each(

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from secateur.dependency.facets import Labelled
-from secateur.dependency.partition import Zero
 from secateur.dependency.step import Rule, Step, for_each, words
-from secateur.dependency.zeros import every, first, never, some
+from secateur.dependency.zeros import Zero, every, first, never, some
 
 # What keeps zero zero.
 KEEP = words(

@@ -39,7 +39,8 @@ def needs_zero(step: Step, given: Labelled, dims: Collection[int]) -> None:
         given: The tensor.
         dims: The dimensions.
     """
-    lost = tuple(facet for facet in given.facets if not facet.zero and along(facet.core) & set(dims))
+    inside = [facet for facet in given.facets if along(facet.core) & set(dims)]
+    lost = tuple(facet for facet in inside if not step.partition.vanishes(facet))
     if lost:
         step.fix(Labelled(given.shape, lost), dims, "it is summed over and is not zero where it is masked")
 
