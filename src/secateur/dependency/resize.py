@@ -141,13 +141,11 @@ class Cut:
         Returns:
             The same operation.
         """
-        name = call.op._schema.name.removeprefix("aten::").rstrip("_")
-        change = _CHANGES.get(name)
+        change = _CHANGES.get(call.name)
         if change is None:
             return call
         names = [one.name for one in call.op._schema.arguments]
-        given = dict(zip(names, call.arguments, strict=False)) | dict(call.keywords)
-        new = given | dict(change(self, call, given))
+        new = call.given | dict(change(self, call, call.given))
         count = len(call.arguments)
         return replace(
             call,
