@@ -10,7 +10,10 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-SCRIPTS := $(sort $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
+# another environment, with the libraries that models come from
+ZOO   := .venv-zoo
+
+SCRIPTS := $(sort $(filter-out benchmarks/_% benchmarks/coverage.py,$(wildcard benchmarks/*.py)))
 TYPED   := $(wildcard src tests benchmarks reproductions)
 # docs/_generate/NAME.py prints the page docs/NAME.md
 PAGES   := $(patsubst docs/_generate/%.py,%,$(wildcard docs/_generate/[a-z]*.py))
@@ -18,7 +21,7 @@ PAGES   := $(patsubst docs/_generate/%.py,%,$(wildcard docs/_generate/[a-z]*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv demo data test check format lint types imports fresh pages fix bench reproductions docs clean
+.PHONY: help venv demo data test check format lint types imports fresh pages fix bench zoo reproductions docs clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.11] [WORKERS=2] [ARGS=\"-k units\"]"
@@ -86,6 +89,17 @@ bench: $(STAMP) ## run every script of benchmarks/
 	@for script in $(SCRIPTS); do \
 	    echo "== $$script"; $(BIN)/python $$script || exit 1; \
 	done
+
+zoo: $(ZOO)/.installed ## prune 112 models of other libraries, beside Torch-Pruning (an hour or two)
+	$(ZOO)/bin/python benchmarks/coverage.py $(ARGS)
+
+$(ZOO)/.installed: pyproject.toml benchmarks/coverage.txt
+	@[ -e $@ ] || { echo "Creating $(ZOO)"; $(PYTHON) -m venv --clear $(ZOO); }
+	@rm -f $@
+	@echo "Installing what models come from into $(ZOO) (6 GB)"
+	@$(ZOO)/bin/python -m pip install -qq -r benchmarks/coverage.txt
+	@$(ZOO)/bin/python -m pip install -qq -e .
+	@touch $@
 
 reproductions: $(STAMP) ## list the reproductions: target, measured, verdict, seeds, time
 	@$(BIN)/python reproductions/_list.py

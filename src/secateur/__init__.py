@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from secateur.plan import Part, Plan
     from secateur.pruner import Pruner
     from secateur.statistics import Statistics, calibrate
+    from secateur.surgery.saved import restore, save
     from secateur.surgery.shrink import shrink
     from secateur.tasks import Task
     from secateur.training.finetune import finetune
@@ -79,6 +80,8 @@ __all__ = [
     "finetune",
     "granularity",
     "mask",
+    "restore",
+    "save",
     "schedules",
     "select",
     "shrink",
@@ -110,7 +113,7 @@ _HOME = {
     "plan": ("Part", "Plan"),
     "pruner": ("Pruner",),
     "statistics": ("Statistics", "calibrate"),
-    "surgery": ("shrink",),
+    "surgery": ("restore", "save", "shrink"),
     "tasks": ("Task",),
     "training": ("GradualPruning", "finetune"),
     "units": ("ParameterAxis", "Units", "select"),

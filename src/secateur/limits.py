@@ -150,12 +150,13 @@ def _unreachable(limit: Limit, fraction: float, whole: Mapping[str, float], leas
     closest = {name: _up(value / (whole[name] or 1)) if limit.relative else _up(value) for name, value in scale.items()}
     told = ", ".join(f"{name}={value:.7g}" for name, value in closest.items())
     return (
-        f"a budget of {asked} cannot be met: frozen groups, minima, maxima and one unit that stays in every scope leave "
-        f"at least {found}; the closest is {told}"
+        f"a budget of {asked} cannot be met: frozen groups, minima, maxima and one unit that stays in every scope "
+        f"leave at least {found}; the closest is {told}"
     )
 
 
 def _up(value: float) -> float:
     """Rounded up to six digits, so that it can be met."""
     digits = 6 - math.ceil(math.log10(value)) if value > 0 else 0
-    return math.ceil(value * 10**digits - EPS) / 10**digits
+    scale = float(10**digits)
+    return math.ceil(value * scale - EPS) / scale

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import secateur as sc
 from secateur.cli.main import app, default_folder
 from secateur.cli.names import factories, pairs, resolve
+from secateur.tasks import evaluate, load_task
 
 TASK = ["--task", "tests.tiny:tiny"]
 
@@ -107,6 +108,19 @@ def test_prune_understands_its_options(options: list[str]) -> None:
     found = call("prune", *TASK, *options, "--epochs", "1", "--dense-epochs", "1", "--out", "run")
     assert found.exit_code == 0, found.stderr
     assert Path("run/plan.safetensors").exists()
+
+
+def test_channels_leave_a_smaller_model() -> None:
+    options = ["--granularity", "channel", "--allocation", "uniform", "--sparsity", "0.5", "--dense-epochs", "1"]
+    found = call("prune", *TASK, *options, "--epochs", "1", "--json", "--out", "run")
+    assert found.exit_code == 0, found.stderr
+    results = json.loads(found.stdout)
+    assert results["smaller"]["parameters"] < results["smaller"]["of"]
+    task = load_task(TASK[1])
+    small = sc.restore("run/small.safetensors", task.model())
+    assert evaluate(small, task) == results["accuracy"]["fine_tuned"]
+    told = call("prune", *TASK, *options, "--epochs", "1", "--out", "run", "--resume")
+    assert "smaller model: run/small.safetensors" in told.stdout
 
 
 @pytest.mark.parametrize(

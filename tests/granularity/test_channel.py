@@ -150,3 +150,39 @@ def test_rounding_keeps_its_promises(count: int, sparsity: float, step: int, lea
     assert kept == count or (kept % step == 0 and kept >= least)
     assert kept == count or abs(kept - exact) <= max(step, least)
     assert kept_units(count, 0.0, step, least) == count
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_what_is_wrapped_around_a_model_is_refused() -> None:
+    model, example = ZOO["mlp"].build()
+    wrapped: list[tuple[nn.Module, str]] = [
+        (torch.jit.trace(model, example), "scripted"),  # type: ignore[no-untyped-call]
+        (torch.compile(model), "model._orig_mod"),  # type: ignore[list-item]
+        (nn.DataParallel(model), r"model\.module"),
+    ]
+    for one, words in wrapped:
+        with pytest.raises(sc.ModelError, match=words):
+            granularity.channel(example)(one)
+
+
+def test_an_example_that_does_not_run_is_refused() -> None:
+    model, _ = ZOO["mlp"].build()
+    with pytest.raises(sc.ModelError, match="failed on the example"):
+        granularity.channel(torch.zeros(1, 999))(model)
+
+
+class Undecided(nn.Module):
+    """Goes one way or the other, as its input says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.last = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.last((self.one if x.sum() > 0 else self.two)(x))
+
+
+def test_the_way_of_the_example_is_taken_and_the_other_stays() -> None:
+    groups = granularity.channel(torch.ones(1, 4))(Undecided())
+    assert not groups["one"].frozen
+    assert groups["two"].frozen == "no operation reads it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +16,7 @@ RETURNS = {
     "criterion": ("secateur.criteria", {"Criterion"}),
     "allocation": ("secateur.allocation", {"Allocation"}),
 }
+EXAMPLE = "example"
 SIMPLE = {"int", "float", "str", "bool", "Axis", "By"}
 
 
@@ -39,17 +41,24 @@ def factories(kind: str) -> dict[str, Callable[..., Any]]:
 
 def _plain(function: Callable[..., Any], wanted: set[str]) -> bool:
     signature = inspect.signature(function)
-    required = [item for item in signature.parameters.values() if item.default is item.empty]
+    required = [item for item in _asked(function) if item.default is item.empty]
     simple = all(item.annotation in SIMPLE and item.kind is item.POSITIONAL_OR_KEYWORD for item in required)
     return signature.return_annotation in wanted and simple
 
 
-def resolve(kind: str, text: str) -> Any:
+def _asked(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The arguments that a user writes: inputs of the model come from the task, and what is named needs Python."""
+    given = inspect.signature(function).parameters.values()
+    return [item for item in given if item.name != EXAMPLE and (item.kind is item.POSITIONAL_OR_KEYWORD)]
+
+
+def resolve(kind: str, text: str, example: Any = None) -> Any:
     """What `NAME` or `NAME:ARGUMENTS` stands for; arguments are separated by commas, colons or an x.
 
     Args:
         kind: `granularity`, `criterion` or `allocation`.
         text: What the user wrote; `2:4` is short for `pattern:2:4`.
+        example: Inputs of the task's model, for what looks at how it runs.
 
     Returns:
         The granularity, criterion or allocation.
@@ -68,6 +77,8 @@ def resolve(kind: str, text: str) -> Any:
         raise UnknownNameError(kind, name, known)
     function = known[name.replace("-", "_")]
     arguments = [_value(part) for part in re.split(r"[:,]|(?<=\d)x(?=\d)", rest) if part]
+    if EXAMPLE in inspect.signature(function).parameters:
+        function = partial(function, example)
     try:
         inspect.signature(function).bind(*arguments)
     except TypeError as error:
@@ -106,7 +117,7 @@ def usage(name: str, function: Callable[..., Any]) -> str:
         >>> usage("block", block)
         'block:ROWS:COLUMNS'
     """
-    items = inspect.signature(function).parameters.values()
+    items = _asked(function)
     shown = [
         item.name.upper() if item.default is item.empty else f"[{item.name.upper()}]"
         for item in items

@@ -75,7 +75,8 @@ def prune(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json: bool
         show: Open the page.
     """
     with together():
-        task, job = _task(settings), job_of(settings)
+        task = _task(settings)
+        job = job_of(settings, task)
         _try_out(task, job)
         folder = open_run(out, {"command": "prune", **settings}, resume=resume)
         results = _results(folder, lambda: prune_task(task, job, folder, say=_say, progress=not as_json))
@@ -136,11 +137,12 @@ def together() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def job_of(settings: Mapping[str, Any]) -> PruneJob:
+def job_of(settings: Mapping[str, Any], task: Task) -> PruneJob:
     """The job that options describe.
 
     Args:
         settings: Options by name.
+        task: The task, whose example shows how its model runs.
 
     Returns:
         The job.
@@ -150,7 +152,7 @@ def job_of(settings: Mapping[str, Any]) -> PruneJob:
         criterion = normalized(criterion, settings["normalize"])
     pruner = Pruner(
         criterion,
-        resolve("granularity", settings["granularity"]),
+        resolve("granularity", settings["granularity"], task.example),
         resolve("allocation", settings["allocation"]),
         exclude=tuple(settings["exclude"] or ()),
         minimum=pairs("--minimum", settings["minimum"] or []),
@@ -277,6 +279,10 @@ def present(results: Mapping[str, Any], page: Path, *, as_json: bool, show: bool
     else:
         console = Console()
         print_summary(results, console)
+        if counts := results.get("smaller"):
+            what = f"{counts['parameters']:,} of {counts['of']:,} parameters"
+            place = page.parent / "small.safetensors"
+            console.print(f"smaller model: {place} ({what})", highlight=False, soft_wrap=True)
         console.print(f"run: {page.parent}\npage: {page}", highlight=False, soft_wrap=True)
     if show:
         webbrowser.open(page.resolve().as_uri())

@@ -11,6 +11,7 @@ from secateur.dependency.rewrites import Rewrites, fitted, rewrites
 from secateur.dependency.roles import roles
 from secateur.dependency.rules import register_rule
 from secateur.dependency.solver import Solution, solve
+from secateur.dependency.tagging import integers
 from secateur.units import Attribute
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "coupled",
     "evaluate",
     "fitted",
+    "integers",
     "masked_replay",
     "record",
     "references",

@@ -10,7 +10,7 @@ from secateur.dependency.groups import Coupled
 from secateur.dependency.labels import Numbers
 from secateur.dependency.record import SizeUse
 from secateur.dependency.resize import Cut
-from secateur.dependency.rewrites import asked, before, needed, to_the_end
+from secateur.dependency.rewrites import asked, before, to_the_end
 from secateur.dependency.solver import Solution
 from secateur.units import Attribute
 
@@ -49,12 +49,11 @@ def _counts(model: nn.Module, solution: Solution, group: Coupled, none: Cut, use
     units = np.where(group.roots[order][at] == labels, order[at], -1)
     if use.kind in ("start", "stop"):
         units = units[: before(model, none, use)]
-    counts = np.bincount(units[units >= 0], minlength=len(group.roots)).astype(np.int64)
     if use.kind == "groups":
-        return _whole(model, solution, group, none, use)
+        units = _whole(units, before(model, none, use))
     if use.kind == "repeat" and before(model, none, use) != solution.record.values[use.value].shape[use.dim]:
         return None
-    return counts
+    return np.bincount(units[units >= 0], minlength=len(group.roots)).astype(np.int64)
 
 
 def _labels(solution: Solution, use: SizeUse) -> Numbers | None:
@@ -64,8 +63,7 @@ def _labels(solution: Solution, use: SizeUse) -> Numbers | None:
     return None
 
 
-def _whole(model: nn.Module, solution: Solution, group: Coupled, none: Cut, use: SizeUse) -> Numbers:
-    """Groups of a convolution or norm that leave with each unit."""
-    whole = before(model, none, use)
-    left = [needed(model, Cut(solution, group.roots[at : at + 1]), use) for at in range(len(group.roots))]
-    return np.array([whole - (whole if one is None else one) for one in left], np.int64)
+def _whole(units: Numbers, groups: int) -> Numbers:
+    """The unit of each group that leaves as a whole; -1 for the others, of which every one loses the same channels."""
+    cut = units.reshape(groups, -1)
+    return np.where((cut == cut[:, :1]).all(1), cut[:, 0], -1)

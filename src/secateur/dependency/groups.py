@@ -11,6 +11,8 @@ from secateur.dependency.labels import Numbers
 from secateur.dependency.partition import FIXED, Reason
 from secateur.dependency.solver import Solution
 
+ALONE = Reason("there is only one")
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -127,9 +129,15 @@ def stays(solution: Solution) -> list[tuple[Slot, Reason]]:
     Returns:
         The slots, in order.
     """
-    kept = []
+    values = solution.record.values
+    kept = [
+        (Slot(number, dim, values[number].names[0]), ALONE)
+        for number in solution.record.numbers("parameter")
+        for dim, size in enumerate(values[number].shape)
+        if size == 1
+    ]
     for slot, labels in slots(solution):
         if (labels == FIXED).all():
             reason = solution.partition.reason(int(solution.labels(slot.number, slot.dim)[0]))
             kept.append((slot, reason or Reason("no operation reads it")))
-    return kept
+    return sorted(kept, key=lambda one: (one[0].number, one[0].dim))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,12 +48,11 @@ def masked_replay(cut: Cut, state: Mapping[str, Tensor], inputs: tuple[Tensor, .
 
 
 def _crosses(cut: Cut, call: Call) -> bool:
-    argument = STATISTICS.get(str(call.op._schema.name).removeprefix("aten::"))
+    argument = STATISTICS.get(call.name)
     if argument is None:
         return False
-    names = [one.name for one in call.op._schema.arguments]
-    given: Any = (dict(zip(names, call.arguments, strict=False)) | dict(call.keywords))[argument]
-    return any(cut.kept(given.number, dim) is not None for dim in range(len(cut.shape(given.number))))
+    number = call.given[argument].number
+    return any(cut.kept(number, dim) is not None for dim in range(len(cut.shape(number))))
 
 
 def _in_the_small(cut: Cut, call: Call, tensors: dict[int, Tensor]) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.dependency.facets import Facet, Labelled, Shape, aligned, along, axis_core, collapsed
+from secateur.dependency.facets import Facet, Labelled, Shape, along, axis_core, collapsed
 from secateur.dependency.labels import Labels, Numbers
 
-Zero = Callable[[Sequence[bool | None]], bool]  # of each operand: zero at removed positions, or None without the labels
 FIXED = -1
 
 
@@ -77,6 +76,7 @@ class Partition:
         self.cross = cross
         self.crossed: list[tuple[Numbers, Reason]] = []
         self.heads: list[Numbers] = []
+        self._spoiled: set[int] = set()
         self.notes: list[Note] = []
         self.reasons: list[Reason] = []
         self._why: NDArray[np.int32] = np.empty(0, np.int32)
@@ -166,6 +166,27 @@ class Partition:
         core = self.fresh((1, 2), [1]).facets[0].core[:, :1]
         self.freeze(core, reason)
         return int(core.item())
+
+    def spoil(self, core: Numbers) -> None:
+        """Note that something with these labels was overwritten by what is not zero where it is masked.
+
+        What is written in place shows through every view, also through those whose facets say otherwise.
+
+        Args:
+            core: Labels.
+        """
+        self._spoiled.update(core.ravel().tolist())
+
+    def vanishes(self, facet: Facet) -> bool:
+        """Whether a tensor is zero wherever a facet's labels are masked.
+
+        Args:
+            facet: Of the tensor.
+
+        Returns:
+            What the facet says, unless it was spoiled.
+        """
+        return facet.zero and self._spoiled.isdisjoint(facet.core.ravel().tolist())
 
     def _mark(self, roots: Numbers, why: NDArray[np.int32] | np.int32) -> None:
         free = self._why[roots] == FIXED
@@ -286,96 +307,3 @@ class Partition:
             if note.dims & still and (note.hard or still - note.dims):
                 self.unite(note.core, collapsed(note.core, note.dims))
         self.notes.clear()
-
-    def together(self, operands: Sequence[Labelled], shape: Shape, reason: Reason, zero: Zero) -> Labelled:
-        """Unite the labels of tensors that meet position by position.
-
-        A dimension that one of them has whole and without labels is fixed for all. Dimensions of size 1 are broadcast
-        and ask for nothing.
-
-        Args:
-            operands: Tensors that broadcast to `shape`.
-            shape: Of the result.
-            reason: Why something would be fixed.
-            zero: Whether the result is zero where labels are masked.
-
-        Returns:
-            The result.
-        """
-        given = self._loose_ends([self.normal(aligned(one, len(shape))) for one in operands], reason)
-        bare = [self._unlabelled(one, shape) for one in given]
-        for at, one in enumerate(given):
-            others = frozenset[int]().union(*(dims for place, dims in enumerate(bare) if place != at))
-            given[at] = self.fix(one, others, reason) if others else one
-        classes = self._classes(given)
-        facets = []
-        for members in classes:
-            flags: list[bool | None] = [None] * len(given)
-            for place, facet in members:
-                flags[place] = facet.zero
-            widest = max((facet.core for _, facet in members), key=lambda core: core.size)
-            facets.append(Facet(widest, zero(flags), all(facet.loose for _, facet in members)))
-        return self.normal(Labelled(shape, tuple(facets)))
-
-    def _loose_ends(self, given: list[Labelled], reason: Reason) -> list[Labelled]:
-        """What nobody stores does not decide how a split is taken: where it does not fit a split, it is fixed."""
-        if self.looking or not any(facet.loose for one in given for facet in one.facets):
-            return given
-        held = [along(facet.core) for one in given for facet in one.facets if not facet.loose]
-        for one in given:
-            for facet in one.facets:
-                dims = along(facet.core)
-                if facet.loose and any(dims & other and dims != other for other in held):
-                    self.freeze(facet.core, reason)
-        return [self.normal(one) for one in given]
-
-    def _unlabelled(self, one: Labelled, shape: Shape) -> frozenset[int]:
-        labelled = frozenset[int]().union(*(along(facet.core) for facet in one.facets))
-        whole = frozenset(dim for dim, size in enumerate(one.shape) if size == shape[dim] > 1)
-        return whole - labelled
-
-    def _classes(self, given: Sequence[Labelled]) -> list[list[tuple[int, Facet]]]:
-        """Facets of all operands that share a dimension, united."""
-        classes: list[list[tuple[int, Facet]]] = []
-        patterns = self._patterns(given)
-        for place, one in enumerate(given):
-            for facet in one.facets:
-                touching = [self._meet(facet, members) for members in classes]
-                if patterns:
-                    touching = [
-                        meets and patterns[id(members[0][1])] == patterns[id(facet)]
-                        for members, meets in zip(classes, touching, strict=True)
-                    ]
-                joined = [one for members, meets in zip(classes, touching, strict=True) if meets for one in members]
-                for _, member in joined:
-                    self.unite(facet.core, member.core)
-                apart = [members for members, meets in zip(classes, touching, strict=True) if not meets]
-                classes = [*apart, [*joined, (place, facet)]]
-        return classes
-
-    def _patterns(self, given: Sequence[Labelled]) -> dict[int, bytes]:
-        """Which positions share a label, by facet, if this tells apart several along one dimension."""
-        several = any(
-            along(facet.core) & along(other.core)
-            for one in given
-            for at, facet in enumerate(one.facets)
-            for other in one.facets[at + 1 :]
-        )
-        if not several:
-            return {}
-        found = [{id(facet): self._pattern(facet.core) for facet in one.facets} for one in given if one.facets]
-        kinds = [sorted(one.values()) for one in found]
-        alike = all(one == kinds[0] and len(set(one)) == len(one) for one in kinds)
-        return {key: value for one in found for key, value in one.items()} if alike else {}
-
-    def _pattern(self, core: Numbers) -> bytes:
-        seen = self.seen(core)
-        _, first, inverse = np.unique(seen, return_index=True, return_inverse=True)
-        return bytes(str(seen.shape), "ascii") + first[inverse].astype(np.int64).tobytes()
-
-    def _meet(self, facet: Facet, members: Sequence[tuple[int, Facet]]) -> bool:
-        """Whether labels share a dimension; while looking, only if they share all."""
-        mine = along(facet.core)
-        if self.looking:
-            return any(along(member.core) == mine for _, member in members)
-        return any(along(member.core) & mine for _, member in members)

@@ -67,6 +67,33 @@ class Call:
     module: str
     line: str
 
+    @property
+    def name(self) -> str:
+        """The operation's name without `aten::`, in place or not: `add` for `aten::add_.Tensor`."""
+        return plain_name(self.op)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Arguments by the names of the operation's schema, without defaults."""
+        names = (one.name for one in self.op._schema.arguments)
+        return {**dict(zip(names, self.arguments, strict=False)), **self.keywords}
+
+
+def plain_name(op: OpOverload[..., Any]) -> str:
+    """The name by which rules know an operation.
+
+    Args:
+        op: An overload.
+
+    Returns:
+        Its name without `aten::` and without the underscore of what works in place.
+
+    Example:
+        >>> plain_name(torch.ops.aten.relu_.default), plain_name(torch.ops.aten._to_copy.default)
+        ('relu', '_to_copy')
+    """
+    return str(op._schema.name).removeprefix("aten::").rstrip("_")
+
 
 @dataclass(frozen=True)
 class SizeUse:

@@ -53,6 +53,15 @@ class Cut:
         Returns:
             One bool for each position; None if all stay.
         """
+        if (number, dim) not in self._known:
+            self._known[number, dim] = self._kept(number, dim)
+        return self._known[number, dim]
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, int], NDArray[np.bool_] | None]:
+        return {}
+
+    def _kept(self, number: int, dim: int) -> NDArray[np.bool_] | None:
         found = None
         for facet in self.solution.values[number].facets:
             if along(facet.core) == {dim}:
@@ -132,13 +141,11 @@ class Cut:
         Returns:
             The same operation.
         """
-        name = call.op._schema.name.removeprefix("aten::").rstrip("_")
-        change = _CHANGES.get(name)
+        change = _CHANGES.get(call.name)
         if change is None:
             return call
         names = [one.name for one in call.op._schema.arguments]
-        given = dict(zip(names, call.arguments, strict=False)) | dict(call.keywords)
-        new = given | dict(change(self, call, given))
+        new = call.given | dict(change(self, call, call.given))
         count = len(call.arguments)
         return replace(
             call,

@@ -168,14 +168,11 @@ def _fits(cut: Cut, use: SizeUse, found: int, needed: int) -> bool:
 def _groups(cut: Cut, use: SizeUse) -> int | None:
     """Groups of the first convolution or norm that the function made."""
     for call in cut.solution.record.calls[use.call :]:
-        names = [one.name for one in call.op._schema.arguments]
-        for name in ("groups", "group"):
-            if name in names and call.op._schema.name != "aten::channel_shuffle":
-                changed = cut.call(call)
-                given = dict(zip(names, changed.arguments, strict=False)) | dict(changed.keywords)
-                return int(given[name])
-        if "channel_shuffle" in call.op._schema.name:
+        if "channel_shuffle" in call.name:
             return None
+        for name in ("groups", "group"):
+            if any(one.name == name for one in call.op._schema.arguments):
+                return int(cut.call(call).given[name])
     return None
 
 

@@ -44,7 +44,7 @@ def roles(record: Record) -> dict[Place, str]:
         for number in record.numbers("parameter", "buffer")
     }
     for call in record.calls:
-        given = _given(call)
+        given = call.given
         for name, value in given.items():
             if isinstance(value, Reference) and value.number in origins:
                 _note(found, call, name, given, origins[value.number])
@@ -71,15 +71,6 @@ def _default(record: Record, number: int, known: bool) -> str:
     return "out" if len(value.shape) > 1 and not known else "other"
 
 
-def _given(call: Call) -> dict[str, Any]:
-    names = (one.name for one in call.op._schema.arguments)
-    return dict(zip(names, call.arguments, strict=False)) | dict(call.keywords)
-
-
-def _plain(call: Call) -> str:
-    return str(call.op._schema.name).removeprefix("aten::").rstrip("_")
-
-
 SAME = frozenset(["detach", "alias", "clone", "_to_copy", "contiguous", "lift_fresh"])
 
 
@@ -89,7 +80,7 @@ def _moved(call: Call, given: Mapping[str, Any], origins: Mapping[int, _Origin])
     origin = origins.get(first.number) if isinstance(first, Reference) else None
     if origin is None:
         return None
-    dims, name = list(origin.dims), _plain(call)
+    dims, name = list(origin.dims), call.name
     if name in SAME or name.startswith("_weight_norm"):
         return origin
     if name == "permute":
@@ -112,7 +103,7 @@ BIASES = {"addmm": "self", "convolution": "bias"}
 
 
 def _note(found: dict[Place, str], call: Call, name: str, given: Mapping[str, Any], origin: _Origin) -> None:
-    operation = _plain(call)
+    operation = call.name
     told: dict[int, str] = {}
     if operation == "convolution" and name == "weight":
         told = dict(enumerate(("in", "out") if given.get("transposed") else ("out", "in")))

@@ -122,6 +122,8 @@ def _pass(
         step = _step(record, call, partition, values)
         results: Any = rule_for(call.op)(step)
         results = [results] if isinstance(results, Labelled) else results
+        if call.op._schema.name.endswith("_"):
+            _spoil(partition, step, results)
         for made, result in zip(call.results, results, strict=True):
             if made is not None:
                 value = partition.normal(result or Labelled(record.values[made].shape))
@@ -129,6 +131,14 @@ def _pass(
     for number in record.outputs:
         partition.fix(values[number], range(len(values[number].shape)), OUTPUT)
     return [values.get(number, Labelled(value.shape)) for number, value in enumerate(record.values)]
+
+
+def _spoil(partition: Partition, step: Step, results: Sequence[Labelled | None]) -> None:
+    """What is written in place and not zero where it is masked shows through views that were."""
+    before = [facet for one in step.tensors()[:1] for facet in one.facets if facet.zero]
+    for facet in results[0].facets if results and results[0] else ():
+        if not facet.zero and any(along(facet.core) & along(one.core) for one in before):
+            partition.spoil(facet.core)
 
 
 def _fixed(partition: Partition, value: Labelled, stays: Sequence[tuple[int, Reason]]) -> Labelled:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from secateur.dependency.facets import Labelled, Shape
-from secateur.dependency.partition import Partition, Reason, Zero
+from secateur.dependency.meeting import together
+from secateur.dependency.partition import Partition, Reason
 from secateur.dependency.record import Call
+from secateur.dependency.zeros import Zero
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Step:
         return self.partition.keep(given, dims)
 
     def together(self, operands: Sequence[Labelled], shape: Shape, zero: Zero, text: str = "") -> Labelled:
-        """See `Partition.together`.
+        """See `meeting.together`.
 
         Args:
             operands: Tensors that broadcast to `shape`.
@@ -126,7 +128,8 @@ class Step:
         Returns:
             The result.
         """
-        return self.partition.together(operands, shape, self.reason(text or "it meets a dimension that stays"), zero)
+        reason = self.reason(text or "it meets a dimension that stays")
+        return together(self.partition, operands, shape, reason, zero)
 
 
 Rule = Callable[[Step], Sequence[Labelled | None] | Labelled]

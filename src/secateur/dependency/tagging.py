@@ -67,6 +67,27 @@ def tagged(model: nn.Module) -> Generator[Trace, None, None]:
             sweeper.module(module)
 
 
+def integers(model: nn.Module) -> dict[Attribute, int]:
+    """Every integer that `tagged` would let remember where it is from.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        The values, by attribute.
+
+    Example:
+        >>> found = integers(nn.Linear(2, 3))
+        >>> {attribute.path: value for attribute, value in found.items()}
+        {('in_features',): 2, ('out_features',): 3}
+    """
+    reader = _Reader()
+    for name, module in model.named_modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            reader.module(name, module)
+    return reader.found
+
+
 class _Tagger:
     """Puts numbers in the place of integers, and remembers what was there."""
 
@@ -111,6 +132,20 @@ class _Tagger:
             present = key in holder if isinstance(holder, dict) else key < len(holder)
             if present and _get(holder, key) is new:
                 _set(holder, key, old)
+
+
+class _Reader(_Tagger):
+    """Goes where a tagger goes and only looks."""
+
+    def __init__(self) -> None:
+        super().__init__(Trace())
+        self.found: dict[Attribute, int] = {}
+
+    def tag(self, value: Any, path: tuple[str | int, ...]) -> Any:
+        if type(value) is int:
+            self.found[Attribute(self.name, path)] = value
+            return value
+        return super().tag(value, path)
 
 
 class _Sweeper:

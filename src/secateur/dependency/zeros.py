@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+Zero = Callable[[Sequence[bool | None]], bool]
+"""Of each operand: whether it is zero where a label is masked, None if it does not have the label."""
 
 
 def every(flags: Sequence[bool | None]) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from secateur.dependency import Coupled, Slot, Solution, contributions, coupled, fitted, record, roles, stays
+from secateur.errors import ModelError
 from secateur.granularity.layers import Granularity
 from secateur.index_maps import Arange, IndexMap, Stored
 from secateur.names import spelled_out
@@ -46,6 +47,9 @@ def channel(example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms:
     Returns:
         Granularity: one group for each set of channels that touch the same parameters, named by the layer that makes
         them.
+
+    Raises:
+        ModelError: When it is called, if the model is wrapped or scripted, or fails on the example.
 
     Reference:
         Fang, Ma, Song, Mi, Wang (2023), DepGraph: Towards Any Structural Pruning, section 3, for the problem.
@@ -117,6 +121,9 @@ class _Channel:
 
         Returns:
             Units by name of the group.
+
+        Raises:
+            ModelError: The model is wrapped or scripted, or fails on the example.
         """
         solution = self.solution(model)
         groups = dict(_named([*_free(model, solution, self.only_heads), *_frozen(solution)]))
@@ -131,6 +138,7 @@ class _Channel:
         Returns:
             The labels of everything.
         """
+        _bare(model)
         return fitted(model, record(model, self.example), cross_norms=self.cross_norms)
 
     def _rounded(self, groups: dict[str, Units]) -> dict[str, Units]:
@@ -157,6 +165,16 @@ def solution_of(granularity: Granularity, model: nn.Module) -> Solution | None:
     """
     function = getattr(granularity, "function", None)
     return function.solution(model) if isinstance(function, _Channel) else None
+
+
+def _bare(model: nn.Module) -> None:
+    """Refuse what is wrapped around a model: its parameters have other names, or its code cannot be followed."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError("a scripted model's code cannot be followed: give the module that was scripted")
+    for name in ("_orig_mod", "module"):  # torch.compile; data parallel
+        inner = model._modules.get(name)
+        if isinstance(inner, nn.Module) and type(model).__module__.startswith("torch."):
+            raise ModelError(f"{type(model).__name__} is wrapped around the model: give model.{name}")
 
 
 def _each(given: Pick, names: list[str]) -> dict[str, int]:

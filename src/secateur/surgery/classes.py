@@ -84,3 +84,16 @@ def say_sizes(module: nn.Module) -> dict[str, Any]:
         if isinstance(module, kind):
             return read(module)
     return {}
+
+
+def refresh(module: nn.Module) -> None:
+    """Let a module of torch's own classes say what its parameters are, and forget what it keeps beside them.
+
+    Args:
+        module: Any module.
+    """
+    for name, value in say_sizes(module).items():
+        setattr(module, name, value)
+    if isinstance(module, nn.RNNBase):
+        module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+        module.flatten_parameters()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from secateur.errors import PlanError
 from secateur.masking import check_fits
 from secateur.plan import Plan
-from secateur.surgery.classes import say_sizes
+from secateur.surgery.classes import refresh
 from secateur.surgery.proof import provable
 from secateur.units import Attribute, ParameterAxis, Units
 
@@ -81,7 +81,7 @@ def cut(model: Model, plan: Plan) -> Model:
     for attribute, lost in _lost(plan).items():
         rewrite(small, attribute, lost)
     for module in small.modules():
-        _refresh(module)
+        refresh(module)
     return small
 
 
@@ -189,12 +189,3 @@ def _changed(value: Any, path: list[str | int], lost: int) -> Any:
     else:
         setattr(value, str(step), _changed(getattr(value, str(step)), rest, lost))
     return value
-
-
-def _refresh(module: nn.Module) -> None:
-    """What a module of torch says of its sizes, or keeps beside its parameters."""
-    for name, value in say_sizes(module).items():
-        setattr(module, name, value)
-    if isinstance(module, nn.RNNBase):
-        module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
-        module.flatten_parameters()

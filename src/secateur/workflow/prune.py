@@ -14,6 +14,7 @@ from secateur.budget import Budget
 from secateur.masking import mask
 from secateur.plan import Plan
 from secateur.pruner import Pruner
+from secateur.surgery import save, shrink
 from secateur.tasks import Task, evaluate, loader
 from secateur.training import History
 from secateur.weights import load_weights, save_weights
@@ -49,8 +50,9 @@ class PruneJob:
 def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progress: bool = True) -> dict[str, Any]:
     """Train a task's model, prune it, recover it, and measure all three.
 
-    Leaves in the folder: `dense.safetensors`, `plan.safetensors`, `weights.safetensors`, and the states from which a
-    run that stopped goes on.
+    Leaves in the folder: `dense.safetensors`, `plan.safetensors`, `weights.safetensors`, where channels leave also
+    `small.safetensors`, the smaller model, for `secateur.restore`; and the states from which a run that stopped goes
+    on.
 
     Args:
         task: The task.
@@ -140,7 +142,28 @@ def results_of(
         "layers": layer_table(plan),
         "weights": distributions(before, after),
         "sizes": sizes(before, after),
+        **smaller(task, folder, plan, model),
     }
+
+
+def smaller(task: Task, folder: RunFolder, plan: Plan, model: nn.Module) -> dict[str, Any]:
+    """Leave the smaller dense model in the folder, if the plan takes whole slices.
+
+    Args:
+        task: Its example is what the smaller model is proved on.
+        folder: Where `small.safetensors` goes.
+        plan: In force at the end.
+        model: The pruned model, zeros in place.
+
+    Returns:
+        Parameters of both, plain JSON; nothing if single weights leave.
+    """
+    if any(axis.axis is None for part in plan.parts for axis in part.units.index):
+        return {}
+    small = shrink(model, plan, example=task.example)
+    folder.leave("small.safetensors", lambda path: save(small, path))
+    counts = [sum(value.numel() for value in one.parameters()) for one in (small, model)]
+    return {"smaller": {"parameters": counts[0], "of": counts[1]}}
 
 
 def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:

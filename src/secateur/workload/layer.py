@@ -20,7 +20,7 @@ Kind = Literal[
     "space",
     "other",
 ]
-"""The first six count multiply-accumulates. `statistic` are sums, softmax and the like, `space` pooling and resampling."""
+"""The first six count multiply-accumulates. `statistic`: sums, softmax and the like; `space`: pooling and resizing."""
 
 Shape = tuple[int, ...]
 

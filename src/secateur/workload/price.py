@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from secateur.errors import BudgetError
 from secateur.workload.layer import Workload
@@ -42,7 +43,8 @@ class Cost:
         Raises:
             BudgetError: A value is negative or no number.
         """
-        for name, value in self.as_dict().items():
+        given: dict[str, Any] = dict(self.as_dict())
+        for name, value in given.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
                 raise BudgetError(f"{name} of a cost is a number, at least 0; given: {value!r}")
 

@@ -52,9 +52,9 @@ def resize(workload: Workload, plan: Plan) -> Workload:
     for axis, kept in stays.items():
         if axis.parameter in parameters and parameters[axis.parameter][axis.axis or 0] != kept.sum():
             raise PlanError(
-                f"the plan keeps {kept.sum()} of {len(kept)} slices of {axis.parameter!r} along axis {axis.axis}, where "
-                f"the workload has {parameters[axis.parameter][axis.axis or 0]}: make the workload and the plan with "
-                "the same granularity.channel(example)"
+                f"the plan keeps {kept.sum()} of {len(kept)} slices of {axis.parameter!r} along axis {axis.axis}, "
+                f"where the workload has {parameters[axis.parameter][axis.axis or 0]}: make the workload and the plan "
+                "with the same granularity.channel(example)"
             )
     return Workload(layers, parameters)
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from secateur.dependency import Call, Record, Reference, Solution, fitted, record, references
 from secateur.dependency.rules import factories, indexing, joining, movement, norms, pointwise, space, statistic
+from secateur.dependency.step import words
 from secateur.workload.layer import Kind, Layer, Workload
 from secateur.workload.origins import Origins
 
@@ -46,11 +47,10 @@ FAMILIES: tuple[tuple[Kind, Mapping[str, Any]], ...] = (
     ("space", space.RULES),
 )
 # What fills memory or moves it.
-NO_LAYER = frozenset(
-    [*movement.RULES, *joining.RULES, *indexing.RULES, *factories.RULES]
-    + "copy fill zero bernoulli empty_like full_like ones_like zeros_like rand_like randn_like im2col".split()
-    + "_local_scalar_dense nonzero scatter is_nonzero resize resize_as set".split()
-)
+NO_LAYER = words(
+    "copy fill zero bernoulli empty_like full_like ones_like zeros_like rand_like randn_like im2col "
+    "_local_scalar_dense nonzero scatter is_nonzero resize resize_as set"
+) | {*movement.RULES, *joining.RULES, *indexing.RULES, *factories.RULES}
 SETTINGS = ("stride", "padding", "dilation")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from secateur.dependency.record import plain_name
 from secateur.dependency.rules import (
     contraction,
     convolution,
@@ -56,7 +57,7 @@ def rule_for(op: Any) -> Rule:
     Returns:
         The rule in the table; else that for all operations which torch calls pointwise; else `opaque`.
     """
-    name = op._schema.name.removeprefix("aten::").rstrip("_")
+    name = plain_name(op)
     if name in _TABLE:
         return _TABLE[name]
     return pointwise.pointwise if pointwise.is_pointwise(op) else opaque

@@ -85,6 +85,24 @@ def _addmm(step: Step) -> Labelled:
     return step.together([found, step["self"]], found.shape, every)
 
 
+def _grouped(step: Step) -> Labelled:
+    """Rows sorted by group, each group with a matrix of its own, as fused experts are; the groups stay."""
+    one, other = step["self"], step["mat2"]
+    if len(one.shape) == len(other.shape):
+        return product(step, one, other) if len(one.shape) == 3 else _unknown(step)
+    if len(one.shape) != 2:
+        return _unknown(step)
+    inside = permuted(step.fix(other, [0], "rows are sorted by it"), (1, 2, 0))
+    matrix = Labelled(inside.shape[:2], only(inside, [0, 1]).facets)
+    return linear(step, step.fix(one, [0], "rows are sorted"), matrix, step["bias"])
+
+
+def _unknown(step: Step) -> Labelled:
+    for one in step.tensors():
+        step.fix(one, range(len(one.shape)), "there is no rule for these shapes")
+    return Labelled(step.shape)
+
+
 def _linear(step: Step) -> Labelled:
     return linear(step, step["input"], permuted(step["weight"], (1, 0)), step["bias"])
 
@@ -151,6 +169,7 @@ RULES: dict[str, Rule] = {
     **for_each("mm bmm", _mm),
     **for_each("addmm baddbmm", _addmm),
     "linear": _linear,
+    "_grouped_mm": _grouped,
     "matmul": _matmul,
     **for_each("mv dot", _vector),
     **for_each(

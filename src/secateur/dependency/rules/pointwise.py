@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from secateur.dependency.facets import Labelled
-from secateur.dependency.partition import Zero
 from secateur.dependency.step import Rule, Step, for_each, words
-from secateur.dependency.zeros import every, first, never, some
+from secateur.dependency.zeros import Zero, every, first, never, some
 
 # What keeps zero zero.
 KEEP = words(
@@ -38,7 +37,7 @@ def pointwise(step: Step) -> Labelled:
 
 
 def _zero(step: Step) -> Zero:
-    name = plain(step)
+    name = step.call.name
     if name in PRODUCTS:
         return some
     if name in QUOTIENTS:
@@ -47,18 +46,6 @@ def _zero(step: Step) -> Zero:
         numbers = [value for key, value in step.arguments.items() if key in ("self", "other") and _is_number(value)]
         return every if all(value == 0 for value in numbers) else never
     return every if name in KEEP else never
-
-
-def plain(step: Step) -> str:
-    """The name of an operation, in place or not.
-
-    Args:
-        step: The operation.
-
-    Returns:
-        Such as `add` for `aten::add_`.
-    """
-    return str(step.call.op._schema.name).split("::")[1].rstrip("_")
 
 
 def _is_number(value: Any) -> bool:
@@ -105,7 +92,7 @@ def _copy(step: Step) -> Labelled:
 
 def _fill(step: Step) -> list[Labelled]:
     """Every value is overwritten by one."""
-    zero = plain(step) == "zero" or (_is_number(step.get("value")) and step["value"] == 0)
+    zero = step.call.name == "zero" or (_is_number(step.get("value")) and step["value"] == 0)
     given: Labelled = step["self"]
     filled = Labelled(given.shape, tuple(replace(one, zero=zero) for one in given.facets))
     return [filled for _ in step.shapes]

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from secateur.dependency.facets import Labelled, along, reshaped
-from secateur.dependency.rules.pointwise import plain
 from secateur.dependency.step import Rule, Step, for_each, words
 
 # Folds of which the result is not zero where all that is folded is.
@@ -39,7 +38,8 @@ def needs_zero(step: Step, given: Labelled, dims: Collection[int]) -> None:
         given: The tensor.
         dims: The dimensions.
     """
-    lost = tuple(facet for facet in given.facets if not facet.zero and along(facet.core) & set(dims))
+    inside = [facet for facet in given.facets if along(facet.core) & set(dims)]
+    lost = tuple(facet for facet in inside if not step.partition.vanishes(facet))
     if lost:
         step.fix(Labelled(given.shape, lost), dims, "it is summed over and is not zero where it is masked")
 
@@ -56,7 +56,7 @@ def folded(step: Step, given: Labelled, dims: Collection[int]) -> Labelled:
         The labels of the first result.
     """
     left = tuple(facet for facet in given.facets if not along(facet.core) & set(dims))
-    if plain(step) in NOT_ZERO:
+    if step.call.name in NOT_ZERO:
         left = tuple(replace(facet, zero=False) for facet in left)
     if len(step.shape) == len(given.shape):
         return Labelled(step.shape, left)
@@ -76,7 +76,7 @@ def statistic(step: Step) -> list[Labelled]:
     """
     given: Labelled = step.get("self") if "self" in step.arguments else step["input"]
     dims = dims_of(step, given)
-    take = step.statistic if plain(step) in CROSSABLE else step.fix
+    take = step.statistic if step.call.name in CROSSABLE else step.fix
     fixed = take(given, dims, "a statistic is taken along it")
     result = folded(step, fixed, dims)
     return [result for _ in step.shapes]

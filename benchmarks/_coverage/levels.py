@@ -1,0 +1,228 @@
+"""One model, pruned with secateur, and what the result is held to."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import secateur as sc
+from _coverage.limits import cause, let, tell, timed
+from _coverage.models import Example, build
+from secateur import allocation, criteria, granularity
+from secateur.batches import call
+from secateur.dependency.recorder import tensors_in
+from secateur.errors import PlanError
+from secateur.units import ParameterAxis, Units
+from tests.zoo.specimen import perturb
+
+SPARSITY = 0.5
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+channel = importlib.import_module("secateur.granularity.channel")  # the function of this name hides the module
+
+
+def measure(library: str, name: str, limit: float) -> None:
+    """Prune a model and tell how far it came, level by level.
+
+    Args:
+        library: Where the model is from.
+        name: Of the model.
+        limit: Seconds of the processor for the trace, the plan and the smaller model together.
+    """
+    tell(stage="build")
+    model, example = build(library, name)
+    perturb(model, torch.Generator().manual_seed(0))
+    before = count(model)
+    tell(stage="trace", parameters=before, input=shapes(example(1, 0)))
+    try:
+        let(limit)
+        groups, plan, small = pruned(model, example(1, 0))
+        let(0)
+    except Exception as error:
+        tell(verdict="fail", cause=cause(error))
+        return
+    tell(**sizes(model, small, plan), **reasons(model, groups))
+    results: dict[str, Any] = {}
+    for stage, level in (("forward", equal), ("train_step", stepped), ("reload", reloaded)):
+        tell(stage=stage)
+        try:
+            results |= level(model, small, plan, example)
+        except Exception as error:
+            results |= {stage: "no", "cause": f"{stage}: {cause(error)}"}
+        tell(**results)
+    tell(stage="done")
+
+
+def count(model: nn.Module) -> int:
+    """Parameters of a model, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def shapes(inputs: Any) -> str:
+    """Shapes of a batch in words."""
+    return " ".join("x".join(map(str, one.shape)) for one in tensors_in(inputs))
+
+
+def pruned(model: nn.Module, example: Any) -> tuple[dict[str, Units], sc.Plan, nn.Module]:
+    """Half of every group's units taken out by their size; how long each part took is told."""
+    times: dict[str, float] = {}
+    for step, function in (("record", "record"), ("solve", "fitted")):
+        setattr(channel, function, _timing(getattr(channel, function), times, step))
+    pruner = sc.Pruner(criteria.magnitude(p=2), granularity.channel(example), allocation.uniform())
+    with timed(times, "groups"):
+        groups = pruner.groups(model)
+    tell(stage="plan", **_seconds(times))
+    with timed(times, "plan"):
+        plan = pruner.plan(model, sc.Budget(sparsity=SPARSITY), units=groups)
+    tell(stage="shrink", **_seconds(times))
+    with timed(times, "shrink"):
+        small = sc.shrink(model, plan, prove=False)
+    tell(stage="prove", **_seconds(times))
+    with timed(times, "prove"):
+        proved(model, plan)
+    tell(**_seconds(times))
+    return groups, plan, small
+
+
+def proved(model: nn.Module, plan: sc.Plan) -> None:
+    """Tell what the proof of the smaller model says: nothing, groups that it puts back, or that it fails."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            kept = count(sc.shrink(model, plan)) / count(model)
+        except PlanError as error:
+            tell(proof=cause(error))
+            return
+    told = [str(one.message) for one in said if "put back" in str(one.message)]
+    tell(proof=(" ".join(told))[:300] or "yes", proved_kept=round(kept, 4))
+
+
+def _timing(function: Any, times: dict[str, float], name: str) -> Any:
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with timed(times, name):
+            result = function(*args, **kwargs)
+        tell(stage=f"after {name}", **_seconds(times))
+        return result
+
+    return wrapped
+
+
+def _seconds(times: Mapping[str, float]) -> dict[str, float]:
+    return {f"{name}_seconds": round(value, 3) for name, value in times.items()}
+
+
+def sizes(model: nn.Module, small: nn.Module, plan: sc.Plan) -> dict[str, Any]:
+    """Parameters that stay, and whether the plan says so: what its masks leave."""
+    masks = plan.masks()
+    told = sum(
+        int(masks[name].sum()) if name in masks else parameter.numel() for name, parameter in model.named_parameters()
+    )
+    directions = _beside(model, plan)
+    return {"kept": round(count(small) / count(model), 4), "predicted": _yes(told - directions == count(small))}
+
+
+def _beside(model: nn.Module, plan: sc.Plan) -> int:
+    """Weights of parameters that leave without being masked."""
+    parameters = dict(model.named_parameters())
+    lost = 0
+    for part in plan.parts:
+        keep = torch.cat([part.keep, torch.ones(1, dtype=torch.bool)])
+        for axis, index in part.units.beside.items():
+            if axis.parameter in parameters:
+                units = index.numbers().expand(parameters[axis.parameter].shape)
+                lost += int((~keep[units]).sum())
+    return lost
+
+
+def reasons(model: nn.Module, groups: Mapping[str, Units]) -> dict[str, Any]:
+    """Whether every layer's outputs are in a group that is free, or in one that says why not."""
+    layers = dict(prunable(model))
+    free, frozen = (
+        {axis for units in groups.values() if bool(units.frozen) == still for axis in units.index}
+        for still in (False, True)
+    )
+    silent = [layer for layer, names in layers.items() if not names & (free | frozen)]
+    why: dict[str, int] = {}
+    for units in groups.values():
+        if units.frozen:
+            text = units.frozen.split(" (")[0]
+            why[text] = why.get(text, 0) + 1
+    return {
+        "groups": sum(not units.frozen for units in groups.values()),
+        "layers": len(layers),
+        "layers_frozen": sum(not names & free for names in layers.values()),
+        "layers_silent": len(silent),
+        "silent": " ".join(silent[:5]),
+        "reasons": "; ".join(f"{text}: {n}" for text, n in sorted(why.items(), key=lambda one: -one[1])),
+    }
+
+
+def prunable(model: nn.Module) -> Iterator[tuple[str, set[ParameterAxis]]]:
+    """Linear layers and convolutions by name, with what their outputs may be called."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    for path, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        turned = type(module).__name__ == "Conv1D"
+        if isinstance(weight, Tensor) and id(weight) in names and (isinstance(module, LAYERS) or turned):
+            axis = int(turned or bool(getattr(module, "transposed", False)))
+            yield path, {ParameterAxis(name, axis) for name in names[id(weight)]}
+
+
+def equal(model: nn.Module, small: nn.Module, plan: sc.Plan, example: Example) -> dict[str, Any]:
+    """Whether the smaller model runs, and how far it is from the masked one on inputs it has not seen.
+
+    `moved` is how far the masked model is from the dense one: were it 0, the comparison would say nothing.
+    """
+    fresh = example(1, 1)
+    dense, masked, less = (outputs(one, fresh) for one in (model, sc.mask(model, plan), small))
+    same = [one.shape for one in dense] == [one.shape for one in less]
+    if not same:
+        return {"forward": "no", "cause": f"shapes {[tuple(one.shape) for one in less]}"}
+    return {"forward": "yes", "difference": apart(less, masked), "moved": apart(masked, dense)}
+
+
+def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
+    """Tensors that a model returns."""
+    with torch.no_grad():
+        return list(tensors_in(call(model, copy.deepcopy(inputs))))
+
+
+def apart(one: list[Tensor], other: list[Tensor]) -> float:
+    """The largest difference, relative to the largest value of that output."""
+    pairs = [(a.double(), b.double()) for a, b in zip(one, other, strict=True) if a.is_floating_point()]
+    return max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in pairs)
+
+
+def stepped(model: nn.Module, small: nn.Module, plan: sc.Plan, example: Example) -> dict[str, Any]:  # noqa: ARG001
+    """One step of an optimizer in train mode, on two samples."""
+    trained = copy.deepcopy(small).train()
+    optimizer = torch.optim.SGD(trained.parameters(), lr=1e-6)
+    found = [one for one in tensors_in(call(trained, example(2, 2))) if one.requires_grad]
+    torch.stack([one.float().square().mean() for one in found]).sum().backward()
+    optimizer.step()
+    with_gradient = sum(parameter.grad is not None for parameter in trained.parameters())
+    finite = all(bool(parameter.isfinite().all()) for parameter in trained.parameters())
+    return {"train_step": _yes(with_gradient > 0 and finite)}
+
+
+def reloaded(model: nn.Module, small: nn.Module, plan: sc.Plan, example: Example) -> dict[str, Any]:
+    """A state of one smaller model loaded into another: stands in for saving and loading in a new process."""
+    other = sc.shrink(copy.deepcopy(model), plan)
+    perturb(other, torch.Generator().manual_seed(1))
+    other.load_state_dict(small.state_dict())
+    fresh = example(1, 3)
+    same = zip(outputs(small, fresh), outputs(other, fresh), strict=True)
+    return {"reload": _yes(all(torch.equal(one, two) for one, two in same))}
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"

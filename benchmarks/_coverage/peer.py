@@ -1,0 +1,87 @@
+"""The same models pruned with Torch-Pruning, with no more help than which layer is the last."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from _coverage.levels import count, outputs
+from _coverage.limits import cause, let, tell, timed
+from _coverage.models import build
+from secateur.batches import call
+from secateur.dependency.recorder import tensors_in
+from tests.zoo.specimen import perturb
+
+SPARSITY = 0.5
+
+
+def measure(library: str, name: str, limit: float) -> None:
+    """Prune a model with the peer and tell how far it came.
+
+    It passes if the smaller model runs, returns the same shapes, has at most 90 % of the parameters, and takes one step
+    of an optimizer in train mode.
+
+    Args:
+        library: Where the model is from.
+        name: Of the model.
+        limit: Seconds of the processor for pruning.
+    """
+    tell(peer_stage="build")
+    model, example = build(library, name)
+    perturb(model, torch.Generator().manual_seed(0))
+    times: dict[str, float] = {}
+    before, dense = count(model), outputs(model, example(1, 1))
+    try:
+        tell(peer_stage="prune")
+        let(limit)
+        with timed(times, "seconds"):
+            prune(model, example(1, 0))
+        let(0)
+        kept = count(model) / before
+        tell(peer_kept=round(kept, 4), peer_seconds=round(times["seconds"], 2), peer_stage="forward")
+        shapes = [one.shape for one in outputs(model, example(1, 1))]
+        assert shapes == [one.shape for one in dense], f"shapes {[tuple(one) for one in shapes]}"
+        tell(peer_stage="step")
+        step(model, example(2, 2))
+    except Exception as error:
+        tell(peer_verdict="fail", peer_cause=cause(error))
+        return
+    tell(peer_verdict="pass" if kept <= 0.9 else "frozen", peer_stage="done")
+
+
+def prune(model: nn.Module, example: Any) -> None:
+    """Half of every layer's channels, by group magnitude; the last layer is left alone."""
+    import torch_pruning as tp
+
+    pruner = tp.pruner.BasePruner(
+        model,
+        copy.deepcopy(example),
+        importance=tp.importance.GroupMagnitudeImportance(p=2),
+        pruning_ratio=SPARSITY,
+        ignored_layers=last(model),
+        output_transform=_total,
+    )
+    pruner.step()
+
+
+def last(model: nn.Module) -> list[nn.Module]:
+    """The classifiers or the head over the vocabulary: what is called so, else the last layer."""
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
+    named = [m for n, m in layers if n.split(".")[-1] in ("lm_head", "head", "fc", "classifier", "decoder")]
+    return [*named, layers[-1][1]]
+
+
+def _total(output: Any) -> Tensor:
+    return torch.stack([one.float().sum() for one in tensors_in(output)]).sum()
+
+
+def step(model: nn.Module, inputs: Any) -> None:
+    """One step of an optimizer in train mode."""
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    found = [one for one in tensors_in(call(model, inputs)) if one.requires_grad]
+    torch.stack([one.float().square().mean() for one in found]).sum().backward()
+    optimizer.step()

@@ -1,0 +1,155 @@
+"""`save` and `restore`: a model of other sizes than its code makes, without pickle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from secateur.dependency import integers
+from secateur.errors import ModelError, PlanError, RunError
+from secateur.state import load_state, save_state
+from secateur.surgery.classes import refresh
+from secateur.surgery.shrink import rewrite
+from secateur.units import Attribute
+
+Model = TypeVar("Model", bound=nn.Module)
+KIND = "secateur.model"
+WRONG = (AssertionError, AttributeError, KeyError, IndexError, OverflowError, RuntimeError, TypeError, ValueError)
+
+
+def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write a model to one safetensors file: its tensors, and the integers that its modules hold.
+
+    Args:
+        model: Usually what `shrink` returned; any module.
+        path: The file; an earlier one is replaced only by a complete new one.
+
+    Raises:
+        ModelError: A parameter has no values, or the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from secateur import allocation, criteria, granularity
+        >>> from secateur.pruner import Budget, Pruner
+        >>> from secateur.surgery import shrink
+        >>> import torch
+        >>> def fresh():
+        ...     return nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
+        >>> model = fresh()
+        >>> pruner = Pruner(criteria.magnitude(), granularity.channel(torch.zeros(1, 2)), allocation.uniform())
+        >>> small = shrink(model, pruner.plan(model, Budget(sparsity=0.5)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(small, f"{folder}/half.safetensors")
+        ...     again = restore(
+        ...         f"{folder}/half.safetensors", nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
+        ...     )
+        >>> x = torch.ones(1, 2)
+        >>> torch.equal(again(x), small(x))
+        True
+    """
+    tensors = _tensors(model)
+    empty = [name for name, tensor in tensors.items() if tensor.is_meta]
+    if empty:
+        raise ModelError(f"{empty[:3]} have no values (they are on the meta device): load the weights before saving")
+    held = [[one.module, list(one.path), value] for one, value in integers(model).items()]
+    tree: Any = {
+        "class": type(model).__qualname__,
+        "tensors": {name: tensor.detach() for name, tensor in tensors.items()},
+        "integers": held,
+    }
+    try:
+        save_state(Path(path), tree, kind=KIND)
+    except RunError as error:
+        raise ModelError(f"the model was not saved: {error}") from error
+
+
+def restore(path: str | os.PathLike[str], model: Model) -> Model:
+    """Read a model into a freshly made one, which takes on the sizes of the file.
+
+    Nothing in the file is executed. Tensors may be smaller than the model's, not larger; integers are set only where
+    the model holds one already.
+
+    Args:
+        path: What `save` wrote.
+        model: A new model, as the code makes it, of the same class and settings; on any device, also the meta device.
+            It is changed; if the file does not fit, it is left as it is.
+
+    Returns:
+        `model`.
+
+    Raises:
+        PlanError: The file is missing, damaged, of another kind, or does not fit the model; the message says where.
+    """
+    tensors, held = _read(Path(path))
+    mine = _tensors(model)
+    _check(type(model).__name__, mine, tensors)
+    wanted = _differing(model, held)
+    replaced = {id(old): _like(old, tensors[name]) for name, old in mine.items()}
+    for module in model.modules():
+        for values in (module._parameters, module._buffers):
+            for name, old in values.items():
+                if old is not None:
+                    values[name] = replaced[id(old)]  # type: ignore[assignment]
+    for attribute, lost in wanted.items():
+        rewrite(model, attribute, lost)
+    for module in model.modules():
+        refresh(module)
+    return model
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, also those that a state_dict leaves out; what stands under several names comes once."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[Attribute, int]]:
+    try:
+        tree: Any = load_state(path, kind=KIND)
+        tensors = {str(name): tensor for name, tensor in tree["tensors"].items() if isinstance(tensor, Tensor)}
+        if len(tensors) != len(tree["tensors"]):
+            raise ValueError("what stands among its tensors is none")
+        return tensors, dict(_attribute(*one) for one in tree["integers"])
+    except RunError as error:
+        raise PlanError(f"the model was not read: {error}") from error
+    except WRONG as error:
+        raise PlanError(f"{path} is damaged: {type(error).__name__}: {error}. Save the model again") from error
+
+
+def _attribute(module: Any, path: Any, value: Any) -> tuple[Attribute, int]:
+    whole = isinstance(module, str) and type(value) is int and path and all(type(step) in (str, int) for step in path)
+    if not whole or any(isinstance(step, str) and step.startswith("__") for step in path):
+        raise ValueError(f"{module!r}, {path!r}, {value!r} is no integer of a module")
+    return Attribute(module, tuple(path)), value
+
+
+def _check(name: str, mine: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+    missing, unknown = mine.keys() - tensors.keys(), tensors.keys() - mine.keys()
+    if missing or unknown:
+        raise PlanError(
+            f"the file is of another model than {name}: it lacks {sorted(missing)[:3]} and has {sorted(unknown)[:3]}, "
+            "which the model has not. Make the model with the class and settings it had before it was pruned"
+        )
+    for key, old in mine.items():
+        new = tensors[key]
+        fits = new.ndim == old.ndim and all(small <= large for small, large in zip(new.shape, old.shape, strict=True))
+        if not fits or new.dtype != old.dtype:
+            raise PlanError(
+                f"{key!r} is {new.dtype} of shape {tuple(new.shape)} in the file, and {old.dtype} of {tuple(old.shape)}"
+                f" in {name}: a pruned model has smaller tensors of the same kind"
+            )
+
+
+def _differing(model: nn.Module, held: dict[Attribute, int]) -> dict[Attribute, int]:
+    """By how much the model's integers are larger than the file's."""
+    mine = integers(model)
+    return {one: mine[one] - value for one, value in held.items() if one in mine and mine[one] != value}
+
+
+def _like(old: Tensor, new: Tensor) -> Tensor:
+    moved = new if old.is_meta else new.to(old.device)
+    if isinstance(old, nn.Parameter):
+        return nn.Parameter(moved, requires_grad=old.requires_grad)
+    return moved
