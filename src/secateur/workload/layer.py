@@ -31,15 +31,13 @@ class Layer:
 
     Multiply-accumulates are the product of the sizes that are gone through; biases are not counted:
 
-    | kind | input | weight | output | macs |
-    |---|---|---|---|---|
-    | conv | N x C x ... | O x C/g x k... | N x O x ... | output positions and channels x C/g x k... |
-    | transposed | N x C x ... | C x O/g x k... | N x O x ... | input positions and channels x O/g x k... |
-    | linear | ... x K | M x K | ... x M | (...) K M |
-    | matmul | ... x R x K | ... x K x M | ... x R x M | (...) R K M; a vector has no R or M |
-    | attention | queries ... x L x E | keys ... x S x E | ... x L x V | (...) L S (E + V) |
-    | recurrent | T x N x K | 4H x K | T x N x H | T N 4H (K + H), the LSTM of torch's CPU backend |
-    | norm, pointwise, statistic, space, other | first tensor | that of a norm, else () | first result | 0 |
+    - conv: input N x C x ..., weight O x C/g x k..., output N x O x ...; output positions and channels times C/g x k...
+    - transposed: weight C x O/g x k...; input positions and channels times O/g x k...
+    - linear: input (...) x K, weight M x K, output (...) x M; (...) K M
+    - matmul: input (...) x R x K, weight (...) x K x M, output (...) x R x M; (...) R K M, a vector has no R or M
+    - attention: queries (...) x L x E as input, keys (...) x S x E as weight, output (...) x L x V; (...) L S (E + V)
+    - recurrent: input T x N x K, weight 4H x K, output T x N x H; T N 4H (K + H), the LSTM of torch's CPU backend
+    - norm, pointwise, statistic, space, other: first tensor, weight of a norm or (), first result; 0
 
     What only moves data, such as views, slices, copies and lookups, is no layer.
 
