@@ -31,6 +31,7 @@ BUILT_IN_GRANULARITIES = {
     "vector": [granularity.vector("row"), granularity.vector("column")],
     "weight": [granularity.weight()],
 }
+COUPLED = {"channel": granularity.channel(torch.zeros(2, 4, 8, 8)), "head": granularity.head(torch.zeros(2, 4, 8, 8))}
 NOT_GRANULARITIES = {"PCONV_PATTERNS", "Granularity", "LayerWeight", "natural_patterns", "weight_layers"}
 
 GRADIENT = elementwise(lambda w, g: (w * g).abs(), name="taylor", needs=("gradient",))
@@ -50,7 +51,7 @@ def net_with_small_kernels() -> nn.Module:
 
 
 def test_no_granularity_is_forgotten() -> None:
-    assert set(granularity.__all__) - NOT_GRANULARITIES == set(BUILT_IN_GRANULARITIES)
+    assert set(granularity.__all__) - NOT_GRANULARITIES == set(BUILT_IN_GRANULARITIES) | set(COUPLED)
     tried = {str(build).split("(")[0] for build in GRANULARITIES}
     assert tried == set(BUILT_IN_GRANULARITIES)
 
@@ -64,6 +65,11 @@ def test_built_in_granularity_conforms(build: granularity.Granularity) -> None:
     check_granularity(build, net_with_small_kernels())
     if str(build) != "kernel_pattern(2 patterns)":  # for 1 x 2 kernels
         check_granularity(build, ExampleNet(seed=1), seed=1)
+
+
+@pytest.mark.parametrize("build", COUPLED.values(), ids=str)
+def test_coupled_granularity_conforms(build: granularity.Granularity) -> None:
+    check_granularity(build, ExampleNet(seed=1), seed=1)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
