@@ -42,12 +42,12 @@ def measure(library: str, name: str, limit: float) -> None:
     tell(stage="trace", parameters=before, input=shapes(example(1, 0)))
     try:
         let(limit)
-        groups, plan, small = pruned(model, example(1, 0))
+        plan, small = pruned(model, example(1, 0))
         let(0)
     except Exception as error:
         tell(verdict="fail", cause=cause(error))
         return
-    tell(**sizes(model, small, plan), **reasons(model, groups))
+    tell(**sizes(model, small, plan))
     results: dict[str, Any] = {}
     for stage, level in (("forward", equal), ("train_step", stepped), ("reload", reloaded)):
         tell(stage=stage)
@@ -69,15 +69,15 @@ def shapes(inputs: Any) -> str:
     return " ".join("x".join(map(str, one.shape)) for one in tensors_in(inputs))
 
 
-def pruned(model: nn.Module, example: Any) -> tuple[dict[str, Units], sc.Plan, nn.Module]:
+def pruned(model: nn.Module, example: Any) -> tuple[sc.Plan, nn.Module]:
     """Half of every group's units taken out by their size; how long each part took is told."""
     times: dict[str, float] = {}
     for step, function in (("record", "record"), ("solve", "fitted")):
         setattr(channel, function, _timing(getattr(channel, function), times, step))
     pruner = sc.Pruner(criteria.magnitude(p=2), granularity.channel(example), allocation.uniform())
     with timed(times, "groups"):
-        groups = pruner.groups(model)
-    tell(stage="plan", **_seconds(times))
+        groups = pruner.granularity(model)
+    tell(stage="plan", **_seconds(times), **reasons(model, groups))
     with timed(times, "plan"):
         plan = pruner.plan(model, sc.Budget(sparsity=SPARSITY), units=groups)
     tell(stage="shrink", **_seconds(times))
@@ -87,7 +87,7 @@ def pruned(model: nn.Module, example: Any) -> tuple[dict[str, Units], sc.Plan, n
     with timed(times, "prove"):
         proved(model, plan)
     tell(**_seconds(times))
-    return groups, plan, small
+    return plan, small
 
 
 def proved(model: nn.Module, plan: sc.Plan) -> None:

@@ -169,5 +169,28 @@ def mode(model: nn.Module, *, training: bool) -> Generator[None, None, None]:
     try:
         yield
     finally:
-        for module, was_training in before:
-            module.training = was_training
+        _back(before)
+
+
+def drop_caches(model: nn.Module) -> None:
+    """Let modules forget what they have computed from their parameters, as some do in eval mode.
+
+    Those that keep such values drop them, or compute them anew, when `train` or `eval` is called. So both are, and
+    every module is in its own mode at the end.
+
+    Args:
+        model: A model whose parameters have been changed.
+    """
+    before = [(module, module.training) for module in model.modules()]
+    model.train(not model.training)
+    model.train(before[0][1])
+    _back(before)
+
+
+def _back(modes: list[tuple[nn.Module, bool]]) -> None:
+    """Every module into a mode of its own; a module comes before those inside it."""
+    for module, training in modes:
+        if module.training != training:
+            module.train(training)
+    for module, training in modes:
+        module.training = training

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from secateur.batches import drop_caches
 from secateur.errors import PlanError
 from secateur.plan import Plan
 
@@ -49,6 +50,7 @@ def mask(model: Model, plan: Plan, *, inplace: bool = False) -> Model:
         for name, value in plan.updates.items():
             tensor_of(changed, name).copy_(value)
         zero(changed, removed)
+    drop_caches(changed)
     return changed
 
 

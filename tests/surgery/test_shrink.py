@@ -124,3 +124,42 @@ def test_integers_are_rewritten_where_they_are_held(path: tuple[str | int, ...],
 def test_an_integer_that_is_not_there_is_refused() -> None:
     with pytest.raises(sc.PlanError, match="does not have"):
         rewrite(Holder(), Attribute("", ("nothing",)), 2)
+
+
+class Caching(nn.Module):
+    """Keeps, in eval mode, what it computes from its weights; drops it in `train`, or computes it anew in `eval`."""
+
+    def __init__(self, eager: bool) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(3, 8), nn.Linear(8, 6), nn.Linear(6, 2)
+        self.eager = eager
+        self.cache: dict[str, Tensor] = {}
+        self.eval()
+
+    def train(self, mode: bool = True) -> Caching:
+        super().train(mode)
+        self.cache = {"rows": self.fc1.weight.detach() * 2} if self.eager and not mode else {}
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return torch.as_tensor(self.fc3(self.fc2(x @ (self.fc1.weight * 2).t())))
+        if "rows" not in self.cache:
+            self.cache["rows"] = self.fc1.weight * 2
+        return torch.as_tensor(self.fc3(self.fc2(x @ self.cache["rows"].t())))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("eager", [False, True])
+def test_what_a_module_caches_does_not_outlive_its_weights(eager: bool) -> None:
+    model, example = Caching(eager), torch.ones(1, 3)
+    before = model(example)
+    plan = plan_of(model, example)
+    assert torch.equal(model(example), before)  # nothing without values is left in the cache
+    masked, small = sc.mask(model, plan), sc.shrink(model, plan)
+    assert not any(module.training for module in (*masked.modules(), *small.modules()))
+    assert torch.equal(masked.train()(example), masked.eval()(example))
+    torch.testing.assert_close(small(example), masked(example))
+    assert small.fc1.weight.shape[0] == (
+        8 if eager else 4
+    )  # what was computed before the recording is a constant to it

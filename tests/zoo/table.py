@@ -9,6 +9,7 @@ from tests.zoo.groups import GROUPS
 from tests.zoo.heads import HEADS
 from tests.zoo.joins import JOINS
 from tests.zoo.norms import NORMS
+from tests.zoo.numbers import NUMBERS
 from tests.zoo.parameters import PARAMETERS
 from tests.zoo.recurrent import RECURRENT
 from tests.zoo.residuals import RESIDUALS
@@ -28,6 +29,7 @@ TABLES = (
     WINDOWS,
     PARAMETERS,
     RECURRENT,
+    NUMBERS,
     TRAPS,
 )
 

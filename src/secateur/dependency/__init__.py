@@ -4,7 +4,7 @@ from secateur.dependency.contributions import contributions
 from secateur.dependency.groups import Coupled, Slot, coupled, stays
 from secateur.dependency.masked import masked_replay
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
-from secateur.dependency.record import Call, Record, Reference, SizeUse, Value, references, replay
+from secateur.dependency.record import Amount, Call, Record, Reference, SizeUse, Value, references, replay
 from secateur.dependency.recorder import record, tensors_in
 from secateur.dependency.resize import Cut
 from secateur.dependency.rewrites import Rewrites, fitted, rewrites
@@ -15,6 +15,7 @@ from secateur.dependency.tagging import integers
 from secateur.units import Attribute
 
 __all__ = [
+    "Amount",
     "Attribute",
     "Call",
     "Coupled",

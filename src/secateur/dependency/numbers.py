@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import add, floordiv, mod, mul, sub
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from secateur.units import Attribute
 
+Result = TypeVar("Result")
 Op = Literal["+", "-", "*", "//", "%"]
 
 OPERATIONS: dict[Op, Callable[[int, int], int]] = {"+": add, "-": sub, "*": mul, "//": floordiv, "%": mod}
@@ -125,9 +126,11 @@ class Trace:
 
     Args:
         over: True: its numbers are plain integers now.
+        notice: Told where an integer came from that is made a floating-point number.
     """
 
     over: bool = False
+    notice: Callable[[Expression], None] | None = None
 
 
 class Number(int):
@@ -135,6 +138,7 @@ class Number(int):
 
     In all else it is the plain integer. Sums, differences, products, floor quotients and remainders with integers know
     their origin too; whatever else is computed with it gives a plain result, as does a very long chain of operations.
+    What becomes a floating-point number or an exponent is told to the recording.
 
     Args:
         value: The integer.
@@ -196,6 +200,28 @@ class Number(int):
     def __rmod__(self, other: int) -> int:
         return _combined("%", other, self, super().__rmod__(other))
 
+    def __truediv__(self, other: int) -> float:
+        return self._noticed(super().__truediv__(other), other)
+
+    def __rtruediv__(self, other: int) -> float:
+        return self._noticed(super().__rtruediv__(other), other)
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        return self._noticed(super().__pow__(other, modulo), other)
+
+    def __rpow__(self, other: Any, modulo: Any = None) -> Any:
+        return self._noticed(super().__rpow__(other, modulo), other)
+
+    def __float__(self) -> float:
+        return self._noticed(super().__float__(), 0)
+
+    def _noticed(self, result: Result, other: object) -> Result:
+        """The result, once the recording has been told; another kind of operand is not for a number to judge."""
+        known = not isinstance(self.expression, int)
+        if known and self.trace is not None and self.trace.notice and isinstance(other, int | float | complex):
+            self.trace.notice(self.expression)
+        return result
+
     def __neg__(self) -> int:
         return _combined("-", 0, self, super().__neg__())
 
@@ -227,9 +253,12 @@ def expression_of(number: int) -> Expression:
 
 def _combined(op: Op, left: int, right: int, value: int) -> int:
     """The result of an operation with its origin; `NotImplemented` as it is."""
-    if type(value) is not int:
-        return value
     pair = (left, right)
+    if type(value) is not int:
+        for one, other in (pair, pair[::-1]):
+            if isinstance(one, Number) and isinstance(other, float | complex):
+                one._noticed(value, other)
+        return value
     numbers = [one for one in pair if isinstance(one, Number) and not isinstance(one.expression, int)]
     steps = 1 + sum(one.steps for one in numbers)
     if not numbers or steps > LONGEST:

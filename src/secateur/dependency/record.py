@@ -122,6 +122,23 @@ class SizeUse:
 
 
 @dataclass(frozen=True)
+class Amount:
+    """An integer that the code computes with as a number, such as the divisor in `x / x.shape[-1] ** 0.5`.
+
+    It must come out the same whatever leaves.
+
+    Args:
+        expression: Where the integer came from.
+        module: Name of the innermost module that was running.
+        line: `file:line` in the user's code, as for a `Call`.
+    """
+
+    expression: Expression
+    module: str
+    line: str
+
+
+@dataclass(frozen=True)
 class Record:
     """A forward pass.
 
@@ -131,6 +148,7 @@ class Record:
         outputs: Numbers of the tensors in the model's output.
         constants: The tensors of source `constant`, by number.
         sizes: The integers given to functions that make, cut or group dimensions, in order.
+        amounts: The integers that are computed with, each once.
     """
 
     values: tuple[Value, ...]
@@ -138,6 +156,7 @@ class Record:
     outputs: tuple[int, ...]
     constants: Mapping[int, Tensor]
     sizes: tuple[SizeUse, ...] = ()
+    amounts: tuple[Amount, ...] = ()
 
     def numbers(self, *sources: Source) -> tuple[int, ...]:
         """Numbers of the values that come from somewhere.

@@ -18,11 +18,11 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from secateur import batches
-from secateur.batches import call, device_of, mode, to_device
+from secateur.batches import call, device_of, drop_caches, mode, to_device
 from secateur.dependency.numbers import Number
-from secateur.dependency.record import Call, Record, Reference, SizeUse, Source, Value, as_list
+from secateur.dependency.record import Amount, Call, Record, Reference, SizeUse, Source, Value, as_list
 from secateur.dependency.sizes import SizeMode
-from secateur.dependency.tagging import tagged
+from secateur.dependency.tagging import INTERNAL, tagged
 from secateur.errors import ModelError
 
 # Not the code of a user's model.
@@ -34,7 +34,8 @@ def record(model: nn.Module, example: Any, *, compute: bool | None = None) -> Re
 
     Without computing, parameters count as tensors without values, and so does all that is computed from them; what is
     not, such as positions and masks, has values. The model is left as it was: its modes, the values of its buffers, its
-    hooks, its attributes other than those it sets itself; so are the example and torch's random generator.
+    hooks, its attributes other than integers and the like that it sets itself; so are the example and torch's random
+    generator. What it has cached in eval mode is forgotten for the pass.
 
     While it runs, the integers it holds and the sizes it reads are numbers that know their origin; if it fails with
     them, it is recorded again with plain ones.
@@ -71,6 +72,7 @@ def _recorded(model: nn.Module, example: Any, *, compute: bool, numbered: bool) 
         with (
             _quiet(),
             _buffers_kept(model),
+            _caches_kept(model),
             mode(model, training=False),
             _modules(model) as recorder.stack,
             tagged(model) if numbered else nullcontext() as trace,
@@ -83,7 +85,7 @@ def _recorded(model: nn.Module, example: Any, *, compute: bool, numbered: bool) 
             f"{type(model).__name__} failed on the example{recorder.failed}: {type(error).__name__}: {error}. "
             "Give inputs as the model takes them"
         ) from error
-    return recorder.finished(output, tuple(sizes.uses))
+    return recorder.finished(output, tuple(sizes.uses), tuple(sizes.amounts.values()))
 
 
 class _Recorder(TorchDispatchMode):
@@ -181,7 +183,7 @@ class _Recorder(TorchDispatchMode):
         number: int | None = self.numbers.get(tensor)
         return number
 
-    def finished(self, output: Any, sizes: tuple[SizeUse, ...]) -> Record:
+    def finished(self, output: Any, sizes: tuple[SizeUse, ...], amounts: tuple[Amount, ...]) -> Record:
         """The record, once the model has returned."""
         outputs = tuple(self._reference(one).number for one in tensors_in(output))
         if not outputs:
@@ -189,7 +191,7 @@ class _Recorder(TorchDispatchMode):
                 f"the model returned a {type(output).__name__} without tensors that can be found; expected tensors, "
                 "also in tuples, lists, dicts and dataclasses"
             )
-        return Record(tuple(self.values), tuple(self.calls), outputs, self.constants, sizes)
+        return Record(tuple(self.values), tuple(self.calls), outputs, self.constants, sizes, amounts)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -261,6 +263,34 @@ def _buffers_kept(model: nn.Module) -> Generator[None, None, None]:
             module._buffers.update(buffers)
         for buffer, value in values:
             buffer.copy_(value)
+
+
+@contextmanager
+def _caches_kept(model: nn.Module) -> Generator[None, None, None]:
+    """Attributes that hold tensors as they were: what a pass caches may have no values."""
+    modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    held = [
+        (vars(module), {key: one for key, one in vars(module).items() if key not in INTERNAL}) for module in modules
+    ]
+    inside = [(one, one.copy()) for _, saved in held for one in saved.values() if type(one) in (dict, list)]
+    try:
+        drop_caches(model)
+        yield
+    finally:
+        for attributes, saved in held:
+            for key in [key for key in attributes if key not in INTERNAL and _holds_tensors(attributes[key])]:
+                if key in saved:
+                    attributes[key] = saved[key]
+                else:
+                    del attributes[key]
+        for container, items in inside:
+            if _holds_tensors(container):
+                container.clear()
+                container.extend(items) if isinstance(container, list) else container.update(items)
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Tensor | list | tuple | dict) and next(tensors_in(value), None) is not None
 
 
 @contextmanager

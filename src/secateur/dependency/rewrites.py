@@ -13,7 +13,7 @@ from secateur.dependency.classes import limits
 from secateur.dependency.groups import coupled
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
 from secateur.dependency.partition import Reason
-from secateur.dependency.record import Record, SizeUse
+from secateur.dependency.record import Amount, Record, SizeUse
 from secateur.dependency.resize import Cut
 from secateur.dependency.solver import Place, Solution, solve
 from secateur.units import Attribute
@@ -28,10 +28,12 @@ class Rewrites:
     Args:
         attributes: New values of attributes.
         misfits: Uses of integers that would come out wrong whatever is rewritten, with what they ought to be.
+        amounts: Integers that are computed with and would come out otherwise.
     """
 
     attributes: Mapping[Attribute, int]
     misfits: tuple[tuple[SizeUse, int], ...]
+    amounts: tuple[Amount, ...] = ()
 
 
 def rewrites(model: nn.Module, cut: Cut) -> Rewrites:
@@ -53,12 +55,13 @@ def rewrites(model: nn.Module, cut: Cut) -> Rewrites:
             bare.setdefault(use.expression, set()).add(value)
     new = {one: next(iter(values)) for one, values in bare.items() if len(values) == 1}
 
-    def found(use: SizeUse) -> int:
+    def found(use: SizeUse | Amount) -> int:
         return _value(model, use.expression, new, cut)
 
     misfits = tuple((use, value) for use, value in wanted if not _fits(cut, use, found(use), value))
     changed = {one: value for one, value in new.items() if value != read(model, one)}
-    return Rewrites(changed, misfits)
+    amounts = tuple(one for one in cut.solution.record.amounts if found(one) != before(model, cut, one))
+    return Rewrites(changed, misfits, amounts)
 
 
 def read(model: nn.Module, attribute: Attribute) -> int:
@@ -143,7 +146,7 @@ def to_the_end(model: nn.Module, cut: Cut, use: SizeUse) -> bool:
     return use.kind == "stop" and before(model, cut, use) >= cut.solution.record.values[use.value].shape[use.dim]
 
 
-def before(model: nn.Module, cut: Cut, use: SizeUse) -> int:
+def before(model: nn.Module, cut: Cut, use: SizeUse | Amount) -> int:
     """What an integer was when it was recorded.
 
     Args:
@@ -211,9 +214,14 @@ def fitted(
 def _misfits(model: nn.Module, solution: Solution) -> Iterator[tuple[Place, Reason]]:
     for seed in range(2):  # two trials, so that a coincidence of one does not hide a misfit
         cut = trial(solution, seed)
-        for use, _ in rewrites(model, cut).misfits:
+        found = rewrites(model, cut)
+        for use, _ in found.misfits:
             reason = Reason(f"its size is borrowed: {text(use.expression)}", "", use.module, use.line)
             for place in _speaks_of(cut, use):
+                yield place, reason
+        for one in found.amounts:
+            reason = Reason(f"its size is computed with: {text(one.expression)}", "", one.module, one.line)
+            for place in _read_for(cut, one.expression):
                 yield place, reason
 
 
@@ -234,13 +242,18 @@ def trial(solution: Solution, seed: int) -> Cut:
 
 
 def _speaks_of(cut: Cut, use: SizeUse) -> list[Place]:
-    """The dimension if it changes; else the sizes read for the integer; else those that its attributes are."""
+    """The dimension if it changes; else what its expression speaks of."""
     if cut.kept(use.value, use.dim) is not None:
         return [(use.value, use.dim)]
-    sizes = [(one.value, one.dim) for one in sizes_in(use.expression) if cut.kept(one.value, one.dim) is not None]
+    return _read_for(cut, use.expression)
+
+
+def _read_for(cut: Cut, expression: Expression) -> list[Place]:
+    """The sizes read for an integer; else those that its attributes are."""
+    sizes = [(one.value, one.dim) for one in sizes_in(expression) if cut.kept(one.value, one.dim) is not None]
     if sizes:
         return sizes
-    read_here = set(attributes_in(use.expression))
+    read_here = set(attributes_in(expression))
     return [
         (other.value, other.dim)
         for other in cut.solution.record.sizes

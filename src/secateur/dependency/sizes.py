@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 
-from secateur.dependency.numbers import Number, Size, Trace, expression_of
-from secateur.dependency.record import SizeUse
+from secateur.dependency.numbers import Expression, Number, Size, Trace, expression_of
+from secateur.dependency.record import Amount, SizeUse
 from secateur.dependency.size_rules import RULES, Given, Noted
 
 READS = frozenset({Tensor.shape.__get__, Tensor.size})  # type: ignore[attr-defined]
@@ -32,7 +33,7 @@ class Watched(Protocol):
 
 
 class SizeMode(TorchFunctionMode):
-    """Lets sizes remember the tensor they are of, and notes every integer that makes, cuts or groups dimensions.
+    """Lets sizes remember their tensor; notes integers that make, cut or group dimensions or are computed with.
 
     It sees what the model's own code calls. What torch's Python functions call in turn stays unseen: nothing is noted
     of the views within `F.multi_head_attention_forward`. A function that caches what it computed from sizes hands out
@@ -48,6 +49,9 @@ class SizeMode(TorchFunctionMode):
         self.recording = recording
         self.trace = trace
         self.uses: list[SizeUse] = []
+        self.amounts: dict[Expression, Amount] = {}
+        if trace is not None:
+            trace.notice = self.computed_with
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -55,6 +59,7 @@ class SizeMode(TorchFunctionMode):
             return self._read(Given(args, kwargs), func(*args, **kwargs))
         rule = RULES.get(func)
         if rule is None:
+            self._arguments((args, kwargs))
             return func(*args, **kwargs)
         given, calls = Given(args, kwargs), len(self.recording.calls)
         # an assignment may leave the source as another value
@@ -65,6 +70,21 @@ class SizeMode(TorchFunctionMode):
         if noted:
             self._note(noted, {id(source): before} if before is not None else {}, calls)
         return result
+
+    def computed_with(self, expression: Expression) -> None:
+        """Note that the value of an integer itself counts."""
+        if expression not in self.amounts and not isinstance(expression, int):
+            self.amounts[expression] = Amount(expression, *self.recording.place())
+
+    def _arguments(self, value: Any) -> None:
+        """A function of which nothing is known has to be given the same integers."""
+        if isinstance(value, Number):
+            self.computed_with(value.expression)
+        elif isinstance(value, list | tuple):
+            for one in value:
+                self._arguments(one)
+        elif isinstance(value, dict):
+            self._arguments(list(value.values()))
 
     def _read(self, given: Given, result: Any) -> Any:
         """Sizes as numbers, if the tensor has been seen."""
@@ -80,7 +100,8 @@ class SizeMode(TorchFunctionMode):
 
     def _note(self, noted: list[Noted], before: dict[int, int], calls: int) -> None:
         module, line = self.recording.place()
-        for kind, tensor, dim, number in noted:
+        for kind, tensor, dim, given in noted:
+            number = _integer(given)
             value = before.get(id(tensor), self.recording.number_of(tensor))
             if value is None or not isinstance(number, Integral) or not -tensor.dim() <= dim < tensor.dim():
                 continue
@@ -90,3 +111,12 @@ class SizeMode(TorchFunctionMode):
                 continue
             expression = int(number) if kind == "step" else expression_of(number)  # type: ignore[arg-type]
             self.uses.append(SizeUse(kind, value, at, expression, calls, module, line))
+
+
+def _integer(given: Any) -> Any:
+    """The integer in a tensor that has a value, such as a bound of a slice that was computed with tensors."""
+    if not isinstance(given, Tensor):
+        return given
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        whole = given.numel() == 1 and not given.is_meta and not given.is_floating_point() and not given.is_complex()
+        return int(given) if whole else None

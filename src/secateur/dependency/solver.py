@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from torch.utils._pytree import tree_map_only
 
 from secateur.dependency.facets import Labelled, along, collapsed
 from secateur.dependency.labels import Numbers
 from secateur.dependency.partition import Partition, Reason
 from secateur.dependency.record import Call, Record, Reference, references
-from secateur.dependency.rules import rule_for
+from secateur.dependency.rules import is_move, rule_for
 from secateur.dependency.step import Step
 
 OUTPUT = Reason("it is the model's output")
@@ -81,7 +82,7 @@ def solve(record: Record, *, fixed: Mapping[Place, Reason] | None = None, cross_
     _pass(record, partition, state, fixed or {})
     partition.settle()
     values = _pass(record, partition, state, fixed or {})
-    _unread(record, partition, state)
+    _unread(record, partition, state, values)
     while _rectangular(partition, values):
         partition.crossed.clear()
         partition.heads.clear()
@@ -102,11 +103,23 @@ def _state(record: Record, partition: Partition) -> dict[int, Labelled]:
     return found
 
 
-def _unread(record: Record, partition: Partition, state: Mapping[int, Labelled]) -> None:
-    """What no operation reads stays."""
-    read = {number for call in record.calls for number in references(call)} | set(record.outputs)
-    for number in state.keys() - read:
-        partition.fix(state[number], range(len(state[number].shape)), UNREAD)
+def _unread(record: Record, partition: Partition, state: Mapping[int, Labelled], values: Sequence[Labelled]) -> None:
+    """What no operation reads stays, also the part of a table that is cut off: a longer input may need it."""
+    moved = set(state)
+    read = list(record.outputs)
+    for call in record.calls:
+        taken = references(call)
+        if is_move(call.op) and moved.issuperset(taken):
+            moved.update(number for number in call.results if number is not None)
+        else:
+            read += moved.intersection(taken)
+    cores = [facet.core.ravel() for number in dict.fromkeys(read) for facet in values[number].facets]
+    seen = partition.labels.find(np.concatenate([np.empty(0, np.int64), *cores]))
+    for one in state.values():
+        for facet in one.facets:
+            lost = ~np.isin(partition.labels.find(facet.core), seen)
+            if lost.any():
+                partition.freeze(facet.core[lost], UNREAD)
 
 
 def _pass(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from secateur.batches import call, device_of, mode, to_device
+from secateur.batches import call, device_of, drop_caches, mode, to_device
 from secateur.dependency import Cut, fitted, masked_replay, record, tensors_in
 from secateur.errors import PlanError
 from secateur.masking import mask
@@ -150,6 +150,7 @@ def perturb(model: nn.Module) -> nn.Module:
                 buffer.add_(torch.randn_like(buffer) * 0.1)
             elif name.endswith("running_var"):
                 buffer.mul_(torch.rand_like(buffer) + 0.5)
+    drop_caches(moved)
     return moved
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from secateur.batches import drop_caches
 from secateur.errors import PlanError
 from secateur.masking import check_fits
 from secateur.plan import Plan
@@ -82,6 +83,7 @@ def cut(model: Model, plan: Plan) -> Model:
         rewrite(small, attribute, lost)
     for module in small.modules():
         refresh(module)
+    drop_caches(small)
     return small
 
 

@@ -48,6 +48,18 @@ def register_rule(name: str) -> Callable[[Rule], Rule]:
     return registered
 
 
+def is_move(op: Any) -> bool:
+    """Whether an operation only moves positions of one tensor.
+
+    Args:
+        op: An overload.
+
+    Returns:
+        Whether it does.
+    """
+    return op._schema.name.removeprefix("aten::").rstrip("_") in movement.RULES
+
+
 def rule_for(op: Any) -> Rule:
     """The rule of an operation.
 
