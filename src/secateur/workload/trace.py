@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -24,10 +24,17 @@ MATRICES: Mapping[str, Operands] = {
     "baddbmm": ("batch1", "batch2"),
     "addbmm": ("batch1", "batch2"),
     "matmul": ("self", "other"),
+    "linear": ("input", "weight"),
     "mv": ("self", "vec"),
     "addmv": ("mat", "vec"),
     "dot": ("self", "tensor"),
     "vdot": ("self", "other"),
+}
+# By kind, those of all other layers; an operand that is not given is left out.
+OPERANDS: Mapping[Kind, Operands] = {
+    **dict.fromkeys(("conv", "transposed", "norm"), ("input", "weight")),
+    "attention": ("query", "key"),
+    "recurrent": ("input", "weight0"),
 }
 CONVOLUTIONS = frozenset(["convolution", "_convolution", "cudnn_convolution", "mkldnn_convolution"])
 ATTENTION = frozenset(
@@ -48,9 +55,9 @@ FAMILIES: tuple[tuple[Kind, Mapping[str, Any]], ...] = (
 )
 # What fills memory or moves it.
 NO_LAYER = words(
-    "copy fill zero bernoulli empty_like full_like ones_like zeros_like rand_like randn_like im2col "
-    "_local_scalar_dense nonzero scatter is_nonzero resize resize_as set"
-) | {*movement.RULES, *joining.RULES, *indexing.RULES, *factories.RULES}
+    "copy fill zero bernoulli empty_like full_like ones_like zeros_like rand_like randn_like im2col nonzero scatter "
+    "_local_scalar_dense resize set"
+) | frozenset((*movement.RULES, *joining.RULES, *indexing.RULES, *factories.RULES))
 SETTINGS = ("stride", "padding", "dilation")
 
 
@@ -103,55 +110,35 @@ def _fed(found: Record) -> set[int]:
 
 def _layer(call: Call, origins: Origins, fed: set[int]) -> Layer | None:
     """An operation as a layer; None if it only moves data, or no tensor goes in or comes out."""
-    name = str(call.op._schema.name).split("::")[1].rstrip("_")
-    kind = _kind(call, name)
-    given, tensors = _given(call), list(_tensors(call))
-    if kind is None or not tensors or call.results[0] is None:
+    kind, given = _kind(call), call.given
+    operands = _operands(call, kind)
+    if kind is None or not operands or call.results[0] is None:
         return None
-    first, second = tensors[0], given.get("weight")
-    settings: dict[str, Any] = {}
-    if kind in ("conv", "transposed"):
-        settings = {key: tuple(given.get(key, ())) for key in SETTINGS}
-    elif kind == "attention":
-        second = given["key"]
-    elif kind == "recurrent":
-        second = given["weight0"]
-    elif kind == "matmul":
-        first, second = ((given[key].number, given[key])[at] for at, key in enumerate(_operands(name)))
-    one, other = origins.shape(first), origins.shape(second.number) if isinstance(second, Reference) else ()
-    if kind == "matmul" and _by_weight(first, second, fed) and len(other) == 2:
-        kind, other = "linear", other[::-1] if name != "linear" else other
-    return Layer(call.module, kind, name, one, other, origins.shape(call.results[0]), **settings)
+    shapes = [origins.shape(one) for one in operands]
+    first, second = shapes[0], shapes[1] if len(shapes) > 1 else ()
+    if kind == "matmul" and len(second) == 2 and operands[0] in fed and operands[1] not in fed:
+        kind, second = "linear", second if call.name == "linear" else second[::-1]
+    settings = {key: tuple(given.get(key, ())) for key in SETTINGS} if kind in ("conv", "transposed") else {}
+    return Layer(call.module, kind, call.name, first, second, origins.shape(call.results[0]), **settings)
 
 
-def _operands(name: str) -> Operands:
-    return MATRICES.get(name, ("input", "weight"))
+def _operands(call: Call, kind: Kind | None) -> list[int]:
+    """Numbers of the tensors whose shapes tell what a layer takes: one or two."""
+    given, keys = call.given, MATRICES.get(call.name, OPERANDS.get(kind or "other", ()))
+    named = [given[key].number for key in keys if isinstance(given.get(key), Reference)]
+    return named if named else list(references(call))[:1]
 
 
-def _by_weight(first: int, second: Any, fed: set[int]) -> bool:
-    """Whether the second operand is the same for every input."""
-    return first in fed and second.number not in fed
-
-
-def _kind(call: Call, name: str) -> Kind | None:
-    if name in CONVOLUTIONS:
-        return "transposed" if _given(call).get("transposed") else "conv"
-    if name in MATRICES or name == "linear":
+def _kind(call: Call) -> Kind | None:
+    if call.name in CONVOLUTIONS:
+        return "transposed" if call.given.get("transposed") else "conv"
+    if call.name in MATRICES:
         return "matmul"
-    if name in ATTENTION:
+    if call.name in ATTENTION:
         return "attention"
-    if name == "mkldnn_rnn_layer":
+    if call.name == "mkldnn_rnn_layer":
         return "recurrent"
-    if name in NO_LAYER:
+    if call.name in NO_LAYER:
         return None
     found: Kind = "pointwise" if pointwise.is_pointwise(call.op) else "other"
-    return next((kind for kind, names in FAMILIES if name in names), found)
-
-
-def _given(call: Call) -> dict[str, Any]:
-    names = (one.name for one in call.op._schema.arguments)
-    return dict(zip(names, call.arguments, strict=False)) | dict(call.keywords)
-
-
-def _tensors(call: Call) -> Iterator[int]:
-    yield from references(call)
+    return next((kind for kind, names in FAMILIES if call.name in names), found)
