@@ -49,7 +49,7 @@ MOBILENET_V1 = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 
 MOBILENET_STRIDES = (2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 
 
-def mobilenet_v1() -> nn.Module:
+def mobile_net() -> nn.Module:
     """Howard et al. (2017), MobileNets, table 1: a convolution, then 13 depthwise and pointwise ones."""
     layers: list[nn.Module] = []
     inputs = 3

@@ -12,7 +12,7 @@ from torch import nn
 import secateur as sc
 from secateur import allocation, criteria, granularity
 from secateur.workload import Workload, resize, workload
-from tests.golden.networks import MOBILENET_STRIDES, MOBILENET_V1, ResNet18, mobilenet_v1
+from tests.golden.networks import MOBILENET_STRIDES, MOBILENET_V1, ResNet18, mobile_net
 
 EXAMPLE = torch.zeros(1, 3, 224, 224)
 
@@ -89,7 +89,7 @@ def test_mobilenet_v1_after_amc() -> None:
     By pencil, layer after layer, the list comes to 293.87 million. 284.99 are left without the first convolution and
     the classifier; but 569 counts both (without them the dense network has 556.88).
     """
-    model = mobilenet_v1().eval()
+    model = mobile_net().eval()
     plan = amc(model)
     before = workload(model, EXAMPLE)
     after = resize(before, plan)
@@ -103,7 +103,7 @@ def test_mobilenet_v1_after_amc() -> None:
 @pytest.mark.parametrize("measure", ["macs", "parameters"])
 def test_half_of_mobilenet_v1(measure: str) -> None:
     """A unit of 14 layers at most is the step: far below 1 %."""
-    model = mobilenet_v1().eval()
+    model = mobile_net().eval()
     pruner = sc.Pruner(criteria.magnitude(), granularity.channel(EXAMPLE), allocation.global_())
     plan = pruner.plan(model, sc.Budget(**{measure: 0.5}))  # type: ignore[arg-type]
     before = pruner.workload(model)
