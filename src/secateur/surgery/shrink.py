@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
 import torch
@@ -13,9 +13,10 @@ from secateur.batches import drop_caches
 from secateur.errors import PlanError
 from secateur.masking import check_fits
 from secateur.plan import Plan
+from secateur.plan.slices import stays
 from secateur.surgery.classes import refresh
 from secateur.surgery.proof import provable
-from secateur.units import Attribute, ParameterAxis, Units
+from secateur.units import Attribute
 
 Model = TypeVar("Model", bound=nn.Module)
 Slices = dict[str, dict[int, Tensor]]
@@ -89,29 +90,17 @@ def cut(model: Model, plan: Plan) -> Model:
 
 def _slices(plan: Plan) -> Slices:
     """What stays along each dimension; several groups may take from one."""
-    kept: dict[tuple[str, int], Tensor] = {}
     for part in plan.parts:
-        if bool(part.keep.all()):
-            continue
-        for axis, index in _axes(part.units):
-            if axis.axis is None:
-                raise PlanError(
-                    f"{part.name!r} removes weights of {axis.parameter!r} one by one, which leaves no smaller dense "
-                    "tensor: plan with granularity.channel(example)"
-                )
-            units = index.numbers().flatten()
-            stays = torch.cat([part.keep.cpu(), torch.ones(1, dtype=torch.bool)])[units]  # -1: of no unit, stays
-            place = (axis.parameter, axis.axis)
-            kept[place] = stays & kept[place] if place in kept else stays
+        single = next((axis.parameter for axis in part.units.index if axis.axis is None), None)
+        if single is not None and not bool(part.keep.all()):
+            raise PlanError(
+                f"{part.name!r} removes weights of {single!r} one by one, which leaves no smaller dense "
+                "tensor: plan with granularity.channel(example)"
+            )
     found: Slices = {}
-    for (name, dim), stays in kept.items():
-        found.setdefault(name, {})[dim] = stays.nonzero().flatten()
+    for (name, dim), stay in stays(plan.parts).items():
+        found.setdefault(name, {})[cast("int", dim)] = stay.nonzero().flatten()
     return found
-
-
-def _axes(units: Units) -> Iterator[tuple[ParameterAxis, Any]]:
-    yield from units.index.items()
-    yield from units.beside.items()
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
