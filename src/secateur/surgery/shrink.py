@@ -173,6 +173,6 @@ def _changed(value: Any, path: list[str | int], lost: int) -> Any:
         return type(value)(*inside) if hasattr(value, "_fields") else type(value)(inside)
     if isinstance(value, list | dict):
         value[step] = _changed(value[step], rest, lost)  # type: ignore[index]
-    else:
-        setattr(value, str(step), _changed(getattr(value, str(step)), rest, lost))
+    else:  # past what its class makes of that: a frozen dataclass would refuse
+        object.__setattr__(value, str(step), _changed(getattr(value, str(step)), rest, lost))
     return value
