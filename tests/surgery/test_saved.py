@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,12 @@ BAD = {
     "no integers": (lambda tree: tree.pop("integers"), "damaged"),
     "hidden": (lambda tree: tree["integers"].append(["", ["__class__"], 1]), "damaged"),
     "no integer": (lambda tree: tree["integers"].append(["fc1", ["in_features"], "8"]), "damaged"),
+    "grown": (lambda tree: tree["integers"].append(["fc1", ["in_features"], 2**62]), "only makes integers smaller"),
+    "below zero": (lambda tree: tree["integers"].append(["fc1", ["in_features"], -1]), "only makes integers smaller"),
+    "of another class": (lambda tree: tree["classes"].update({"fc1": "Bilinear"}), "Bilinear there and Linear here"),
+    "of more modules": (lambda tree: tree["classes"].update({"fc9": "Linear"}), "Linear there and nothing here"),
+    "out of order": (lambda tree: tree["order"].update({"fc1.weight": (0, 0)}), "damaged"),
+    "ordered by none": (lambda tree: tree["order"].update({"fc1.weight": "ab"}), "damaged"),
     "no path": (lambda tree: tree["integers"].append(["fc1", [], 8]), "damaged"),
 }
 
@@ -140,8 +147,118 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
         sc.save(model, tmp_path / "no" / "folder")
 
 
-def test_masked_and_dense_models_are_files_too(tmp_path: Path) -> None:
-    model, example = ZOO["mlp"].build()
-    sc.save(model, tmp_path / "dense.safetensors")
-    again = sc.restore(tmp_path / "dense.safetensors", ZOO["mlp"].build(seed=3)[0])
-    assert torch.equal(again(example), model(example))
+@pytest.mark.parametrize("name", ["mlp", "gru", "lstm", "weight norm", "tied embedding and head"])
+def test_masked_and_dense_models_are_files_too(name: str, tmp_path: Path) -> None:
+    model, example = ZOO[name].build()
+    weights = sc.Pruner(criteria.magnitude(), granularity.weight(), allocation.uniform())
+    for one in (model, sc.mask(model, weights.plan(model, sc.Budget(sparsity=0.5)))):
+        sc.save(one, tmp_path / "model.safetensors")
+        again = sc.restore(tmp_path / "model.safetensors", ZOO[name].build(seed=3)[0])
+        for wanted, found in zip(outputs(one, example), outputs(again, example), strict=True):
+            assert torch.equal(wanted, found)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.99])
+def test_a_file_cut_short_is_refused(share: float, tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    sc.save(smaller("mlp")[0], path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(sc.PlanError, match="not read"):
+        sc.restore(path, ZOO["mlp"].build()[0])
+
+
+def test_numbers_lie_in_memory_as_they_did(tmp_path: Path) -> None:
+    """The order of sums may depend on it."""
+
+    def made() -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(16, 32, 3), nn.Conv2d(32, 8, 3))
+
+    model, x = made(), torch.randn(2, 16, 12, 12)
+    model[0].weight.data = model[0].weight.data.contiguous(memory_format=torch.channels_last)
+    model[1].bias.data = torch.randn(16)[::2]
+    sc.save(model, tmp_path / "model.safetensors")
+    again = sc.restore(tmp_path / "model.safetensors", made())
+    assert again[0].weight.stride() == model[0].weight.stride()
+    assert torch.equal(again(x), model(x))
+
+
+def test_settings_that_cannot_be_changed_are_replaced(tmp_path: Path) -> None:
+    """The config is a frozen dataclass."""
+
+    @dataclass(frozen=True)
+    class Config:
+        heads: int = 4
+
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.config, self.enter, self.leave = Config(), nn.Linear(8, 16), nn.Linear(16, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            x = self.enter(x).view(-1, self.config.heads, 4)
+            return self.leave(torch.relu(x).flatten(1))
+
+    model, x = Heads(), torch.randn(3, 8)
+    pruner = sc.Pruner(criteria.random(), granularity.channel(x), allocation.uniform())
+    small = sc.shrink(model, pruner.plan(model, sc.Budget(sparsity=0.5)))
+    sc.save(small, tmp_path / "small.safetensors")
+    again = sc.restore(tmp_path / "small.safetensors", Heads())
+    assert (model.config.heads, small.config.heads, again.config.heads) == (4, 2, 2)
+    assert torch.equal(again(x), small(x))
+
+
+class Scaled(nn.Module):
+    """Holds a tensor that is no buffer, and counts its passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.scale, self.passes = nn.Linear(2, 2), torch.ones(2), 0
+
+    def forward(self, x: Tensor) -> Any:
+        self.passes += 1
+        return self.fc(x) * self.scale
+
+
+def test_what_a_file_cannot_give_is_asked_for(tmp_path: Path) -> None:
+    model = Scaled()
+    sc.save(model, tmp_path / "model.safetensors")
+    with torch.device("meta"):
+        empty = Scaled()
+    with pytest.raises(sc.PlanError, match="'scale' of 'the model itself' is a tensor without values"):
+        sc.restore(tmp_path / "model.safetensors", empty)
+    model(torch.ones(1, 2))
+    sc.save(model, tmp_path / "model.safetensors")
+    with pytest.raises(sc.PlanError, match=r"passes is 1 in the file and 0 in the model.*set it first"):
+        sc.restore(tmp_path / "model.safetensors", Scaled())
+
+
+def test_lazy_models_have_no_sizes(tmp_path: Path) -> None:
+    with pytest.raises(sc.ModelError, match="have no values"):
+        sc.save(nn.LazyLinear(2), tmp_path / "model.safetensors")
+    sc.save(nn.Linear(3, 2), tmp_path / "model.safetensors")
+    changed(tmp_path / "model.safetensors", lambda tree: tree["classes"].update({"": "LazyLinear"}))
+    with pytest.raises(sc.PlanError, match="no shape yet"):
+        sc.restore(tmp_path / "model.safetensors", nn.LazyLinear(2))
+
+
+class Caching(nn.Linear):
+    """Keeps its weight transposed in eval mode."""
+
+    cache: Tensor | None = None
+
+    def train(self, mode: bool = True) -> Caching:
+        self.cache = None
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.cache is None:
+            self.cache = self.weight.detach().t()
+        return x @ self.cache
+
+
+def test_what_was_computed_from_old_weights_is_forgotten(tmp_path: Path) -> None:
+    model, fresh, x = Caching(2, 2).eval(), Caching(2, 2).eval(), torch.ones(1, 2)
+    fresh(x)
+    sc.save(model, tmp_path / "model.safetensors")
+    assert torch.equal(sc.restore(tmp_path / "model.safetensors", fresh)(x), model(x))
+    assert not fresh.training

@@ -163,3 +163,25 @@ def test_what_a_module_caches_does_not_outlive_its_weights(eager: bool) -> None:
     assert small.fc1.weight.shape[0] == (
         8 if eager else 4
     )  # what was computed before the recording is a constant to it
+
+
+class FromTheEnd(nn.Module):
+    """Reads the last channels, counted from the end by an integer below zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = -4
+        self.enter, self.last, self.all = nn.Linear(8, 12), nn.Linear(4, 2), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        x = torch.relu(self.enter(x))
+        return self.last(x[:, self.start :]), self.all(x)
+
+
+def test_an_integer_that_counts_from_the_end_comes_nearer_to_zero() -> None:
+    model, x = FromTheEnd(), torch.randn(3, 8)
+    plan = plan_of(model, x)
+    small = sc.shrink(model, plan, prove=False)
+    assert small.start == -2
+    for one, other in zip(small(x), sc.mask(model, plan)(x), strict=True):
+        torch.testing.assert_close(one, other)

@@ -47,13 +47,15 @@ def _counts(model: nn.Module, solution: Solution, group: Coupled, none: Cut, use
     order = np.argsort(group.roots)
     at = np.minimum(np.searchsorted(group.roots[order], labels), len(order) - 1)
     units = np.where(group.roots[order][at] == labels, order[at], -1)
+    sign = 1
     if use.kind in ("start", "stop"):
-        units = units[: before(model, none, use)]
+        bound = before(model, none, use)
+        sign, units = (1, units[:bound]) if bound >= 0 else (-1, units[bound:])  # counted from the end: nearer to 0
     if use.kind == "groups":
         units = _whole(units, before(model, none, use))
     if use.kind == "repeat" and before(model, none, use) != solution.record.values[use.value].shape[use.dim]:
         return None
-    return np.bincount(units[units >= 0], minlength=len(group.roots)).astype(np.int64)
+    return sign * np.bincount(units[units >= 0], minlength=len(group.roots)).astype(np.int64)
 
 
 def _labels(solution: Solution, use: SizeUse) -> Numbers | None:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from secateur.errors import PlanError
 from secateur.index_maps import Embedded, IndexMap, Sizes
-from secateur.units import Units
+from secateur.plan.slices import Stays
+from secateur.units import ParameterAxis, Units
 
 CHANNEL_AXES = 2  # of a weight, in front; what follows is the kernel
 
@@ -45,8 +46,32 @@ def slices_left(shapes: Mapping[str, Sizes], masks: Mapping[str, Tensor]) -> dic
         >>> left["w"].sizes
         (2, 2)
     """
-    whole = {name: Left(shape, tuple(torch.arange(size) for size in shape)) for name, shape in shapes.items()}
-    return {**whole, **{name: _cut(mask) for name, mask in masks.items()}}
+    return {**_whole(shapes), **{name: _cut(mask) for name, mask in masks.items()}}
+
+
+def without(shapes: Mapping[str, Sizes], stays: Stays) -> dict[str, Left]:
+    """For every parameter and buffer what is left when slices are taken out.
+
+    Args:
+        shapes: Their shapes.
+        stays: Which positions stay along the axes that lose slices.
+
+    Returns:
+        What is left of each.
+
+    Example:
+        >>> without({"w": (2, 3)}, {ParameterAxis("w", 1): torch.tensor([True, False, True])})["w"].positions
+        (tensor([0, 1]), tensor([0, 2]))
+    """
+    left = _whole(shapes)
+    for (name, taken), stay in stays.items():
+        at = (stay.nonzero()[:, 0] if dim == taken else one for dim, one in enumerate(left[name].positions))
+        left[name] = Left(left[name].shape, tuple(at))
+    return left
+
+
+def _whole(shapes: Mapping[str, Sizes]) -> dict[str, Left]:
+    return {name: Left(shape, tuple(torch.arange(size) for size in shape)) for name, shape in shapes.items()}
 
 
 def _cut(mask: Tensor) -> Left:
@@ -72,8 +97,11 @@ def units(smaller: Units, left: Mapping[str, Left]) -> Units:
     Returns:
         The same units over the original shapes.
     """
-    index = {axis: _index(axis.parameter, inner, left.get(axis.parameter)) for axis, inner in smaller.index.items()}
-    return replace(smaller, index=index)
+
+    def lifted(inside: Mapping[ParameterAxis, IndexMap]) -> dict[ParameterAxis, IndexMap]:
+        return {axis: _index(axis.parameter, inner, left.get(axis.parameter)) for axis, inner in inside.items()}
+
+    return replace(smaller, index=lifted(smaller.index), beside=lifted(smaller.beside))
 
 
 def value(name: str, smaller: Tensor, left: Mapping[str, Left], before: Mapping[str, Tensor]) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from secateur.errors import PlanError
 from secateur.plan import file, lift
 from secateur.plan.part import Part, overlapping
+from secateur.plan.slices import stays
 from secateur.text import as_text, percent, table
 
 COLUMNS = ("group", "shape", "units kept>", "sparsity>", "weights removed>", "scope", "remark")
@@ -131,10 +132,11 @@ class Plan:
         """This plan, followed by one that was made on the model without what this one removes.
 
         The second plan's units are set back into the original shapes, so that one plan describes both: channels
-        first, then N:M on what is left.
+        first, then N:M or more channels of what is left. `shrink(shrink(m, p), q) == shrink(m, p.then(q))`.
 
         Args:
-            other: Planned on the smaller model.
+            other: Planned on the smaller model: what `shrink` returns where this plan takes slices out; else the model
+                without channels of which no weight is left.
 
         Returns:
             A plan over the original shapes.
@@ -142,7 +144,8 @@ class Plan:
         Raises:
             PlanError: The second plan's shapes are not those this plan leaves.
         """
-        left = lift.slices_left(_shapes(self), self.masks())
+        taken = stays(self.parts)
+        left = lift.without(_all_shapes(self), taken) if taken else lift.slices_left(_shapes(self), self.masks())
         lifted = tuple(replace(part, units=lift.units(part.units, left)) for part in other.parts)
         mended = {name: lift.value(name, value, left, self.updates) for name, value in other.updates.items()}
         updates = {**self.updates, **mended}
@@ -195,6 +198,12 @@ def _sizes(parts: tuple[Part, ...]) -> dict[str, int]:
 
 def _shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
     return {axis.parameter: index.shape for part in plan.parts for axis, index in part.units.index.items()}
+
+
+def _all_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Also of buffers."""
+    beside = {axis.parameter: index.shape for part in plan.parts for axis, index in part.units.beside.items()}
+    return {**beside, **_shapes(plan)}
 
 
 def _check_united(first: Plan, second: Plan) -> None:

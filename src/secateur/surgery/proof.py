@@ -18,6 +18,7 @@ from secateur.dependency import Cut, fitted, masked_replay, record, tensors_in
 from secateur.errors import PlanError
 from secateur.masking import mask
 from secateur.plan import Part, Plan
+from secateur.plan.slices import along
 
 Carve = Callable[[nn.Module, Plan], nn.Module]
 
@@ -122,7 +123,7 @@ def _masked(model: nn.Module, plan: Plan, inputs: Any) -> list[Tensor]:
     for part in plan.parts:
         for axis, index in part.units.index.items():
             if axis.axis is not None and not bool(part.keep.all()):
-                units = index.numbers().flatten()
+                units = along(index, axis.axis)
                 leaves = torch.cat([~part.keep.cpu(), torch.zeros(1, dtype=torch.bool)])[units].numpy()
                 gone.append(solution.partition.seen(solution.labels(numbers[axis.parameter], axis.axis))[leaves])
     cut = Cut(solution, np.unique(np.concatenate(gone)))

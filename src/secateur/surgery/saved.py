@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from secateur.batches import drop_caches
 from secateur.dependency import integers
 from secateur.errors import ModelError, PlanError, RunError
 from secateur.state import load_state, save_state
@@ -22,6 +25,9 @@ WRONG = (AssertionError, AttributeError, KeyError, IndexError, OverflowError, Ru
 
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a model to one safetensors file: its tensors, and the integers that its modules hold.
+
+    That is all that `shrink` changes. Integers are all written, since nothing is hung on the model that would say which
+    ones have been rewritten. Not kept: train or eval mode, what requires a gradient, devices.
 
     Args:
         model: Usually what `shrink` returned; any module.
@@ -51,13 +57,14 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         True
     """
     tensors = _tensors(model)
-    empty = [name for name, tensor in tensors.items() if tensor.is_meta]
+    empty = [name for name, tensor in tensors.items() if is_lazy(tensor) or tensor.is_meta]
     if empty:
-        raise ModelError(f"{empty[:3]} have no values (they are on the meta device): load the weights before saving")
+        raise ModelError(f"{empty[:3]} have no values (lazy, or on the meta device): load the weights before saving")
     held = [[one.module, list(one.path), value] for one, value in integers(model).items()]
     tree: Any = {
-        "class": type(model).__qualname__,
+        "classes": _classes(model),
         "tensors": {name: tensor.detach() for name, tensor in tensors.items()},
+        "order": {name: order for name, tensor in tensors.items() if (order := _order(tensor))},
         "integers": held,
     }
     try:
@@ -70,12 +77,12 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
     """Read a model into a freshly made one, which takes on the sizes of the file.
 
     Nothing in the file is executed. Tensors may be smaller than the model's, not larger; integers are set only where
-    the model holds one already.
+    the model holds one already, and to no larger one. The result computes the same bits as what was saved.
 
     Args:
         path: What `save` wrote.
         model: A new model, as the code makes it, of the same class and settings; on any device, also the meta device.
-            It is changed; if the file does not fit, it is left as it is.
+            It is changed; if the file does not fit, it is left as it is. Make its optimizer afterwards.
 
     Returns:
         `model`.
@@ -83,8 +90,10 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
     Raises:
         PlanError: The file is missing, damaged, of another kind, or does not fit the model; the message says where.
     """
-    tensors, held = _read(Path(path))
+    classes, tensors, held = _read(Path(path))
     mine = _tensors(model)
+    _check_classes(_classes(model), classes)
+    _check_whole(model, mine)
     _check(type(model).__name__, mine, tensors)
     wanted = _differing(model, held)
     replaced = {id(old): _like(old, tensors[name]) for name, old in mine.items()}
@@ -97,6 +106,7 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
         rewrite(model, attribute, lost)
     for module in model.modules():
         refresh(module)
+    drop_caches(model)
     return model
 
 
@@ -105,13 +115,35 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[Attribute, int]]:
+def _classes(model: nn.Module) -> dict[str, str]:
+    return {name: type(module).__qualname__ for name, module in model.named_modules()}
+
+
+def _order(tensor: Tensor) -> tuple[int, ...]:
+    """The dimensions from the outermost in memory to the innermost; nothing if they are in order."""
+    if tensor.layout is not torch.strided or tensor.is_contiguous():
+        return ()
+    return tuple(sorted(range(tensor.ndim), key=tensor.stride().__getitem__, reverse=True))
+
+
+def _ordered(tensor: Any, order: Any) -> Tensor:
+    """The same numbers in memory as they were: kernels round otherwise where they lie otherwise."""
+    if not isinstance(tensor, Tensor):
+        raise ValueError("what stands among its tensors is none")
+    if order is None:
+        return tensor
+    if not isinstance(order, tuple) or {*map(type, order)} - {int} or sorted(order) != list(range(tensor.ndim)):
+        raise ValueError(f"{order!r} is no order of {tensor.ndim} dimensions")
+    back = [order.index(dim) for dim in range(tensor.ndim)]
+    return tensor.permute(order).contiguous().permute(back)
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor], dict[Attribute, int]]:
     try:
         tree: Any = load_state(path, kind=KIND)
-        tensors = {str(name): tensor for name, tensor in tree["tensors"].items() if isinstance(tensor, Tensor)}
-        if len(tensors) != len(tree["tensors"]):
-            raise ValueError("what stands among its tensors is none")
-        return tensors, dict(_attribute(*one) for one in tree["integers"])
+        order = tree["order"]
+        tensors = {str(name): _ordered(tensor, order.get(name)) for name, tensor in tree["tensors"].items()}
+        return dict(tree["classes"]), tensors, dict(_attribute(*one) for one in tree["integers"])
     except RunError as error:
         raise PlanError(f"the model was not read: {error}") from error
     except WRONG as error:
@@ -123,6 +155,29 @@ def _attribute(module: Any, path: Any, value: Any) -> tuple[Attribute, int]:
     if not whole or any(isinstance(step, str) and step.startswith("__") for step in path):
         raise ValueError(f"{module!r}, {path!r}, {value!r} is no integer of a module")
     return Attribute(module, tuple(path)), value
+
+
+def _check_classes(mine: dict[str, str], saved: dict[str, str]) -> None:
+    for name in {**mine, **saved}:
+        if mine.get(name) != saved.get(name):
+            what, here = saved.get(name, "nothing"), mine.get(name, "nothing")
+            raise PlanError(
+                f"the file is of another model: {name or 'the model itself'!r} is {what} there and {here} here. "
+                "Make the model with the class and settings it had before it was pruned"
+            )
+
+
+def _check_whole(model: nn.Module, mine: dict[str, Tensor]) -> None:
+    """What the file cannot give has to be there."""
+    if lazy := [name for name, tensor in mine.items() if is_lazy(tensor)]:
+        raise PlanError(f"{lazy[:3]} of the model have no shape yet: run it once on an example first")
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if isinstance(value, Tensor) and value.is_meta:
+                raise PlanError(
+                    f"{key!r} of {name or 'the model itself'!r} is a tensor without values, neither a parameter "
+                    "nor a buffer, which the file has: make the model on a device other than meta"
+                )
 
 
 def _check(name: str, mine: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
@@ -145,7 +200,16 @@ def _check(name: str, mine: dict[str, Tensor], tensors: dict[str, Tensor]) -> No
 def _differing(model: nn.Module, held: dict[Attribute, int]) -> dict[Attribute, int]:
     """By how much the model's integers are larger than the file's."""
     mine = integers(model)
-    return {one: mine[one] - value for one, value in held.items() if one in mine and mine[one] != value}
+    wanted = {one: mine[one] - value for one, value in held.items() if one in mine and mine[one] != value}
+    for one in wanted:
+        if not min(mine[one], 0) <= held[one] <= max(mine[one], 0):
+            where = ".".join(map(str, (*filter(None, [one.module]), *one.path)))
+            raise PlanError(
+                f"{where} is {held[one]} in the file and {mine[one]} in the model: pruning only makes integers "
+                "smaller. Make the model with the settings it had before it was pruned; if this counts something, "
+                "set it first"
+            )
+    return wanted
 
 
 def _like(old: Tensor, new: Tensor) -> Tensor:

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from secateur.batches import drop_caches
 from secateur.errors import PlanError
 from secateur.masking import check_fits
 from secateur.plan import Plan
+from secateur.plan.slices import stays
 from secateur.surgery.classes import refresh
+from secateur.surgery.optimizer import carried, check_state
 from secateur.surgery.proof import provable
-from secateur.units import Attribute, ParameterAxis, Units
+from secateur.surgery.tensors import Slices, sliced, tensors
+from secateur.units import Attribute
 
 Model = TypeVar("Model", bound=nn.Module)
-Slices = dict[str, dict[int, Tensor]]
-"""By name of a parameter or buffer and dimension: the positions that stay."""
 
 
-def shrink(model: Model, plan: Plan, *, example: Any = None, prove: bool = True) -> Model:
+@overload
+def shrink(model: Model, plan: Plan, optimizer: None = None, *, example: Any = None, prove: bool = True) -> Model: ...
+
+
+@overload
+def shrink(
+    model: Model, plan: Plan, optimizer: Optimizer, *, example: Any = None, prove: bool = True
+) -> tuple[Model, Optimizer]: ...
+
+
+def shrink(
+    model: Model, plan: Plan, optimizer: Optimizer | None = None, *, example: Any = None, prove: bool = True
+) -> Model | tuple[Model, Optimizer]:
     """The smaller dense model: what a plan removes is taken out of every parameter and buffer.
 
     The result is a plain module of the same class, with fewer channels; integers that held old sizes are rewritten. It
@@ -33,16 +46,20 @@ def shrink(model: Model, plan: Plan, *, example: Any = None, prove: bool = True)
     Args:
         model: The model; it is left as it is.
         plan: Made with a granularity that couples channels.
+        optimizer: To train on from where this model's training stands: moments lose what their parameters lose. One
+            that goes weight by weight, as SGD and Adam do, then takes the steps that it would take on the masked model.
+            It is left as it is. A learning-rate scheduler is bound to the new one by `scheduler.optimizer = optimizer`.
         example: Inputs for the proof; left out: those that the granularity was given. A plan that was read from a file
             has none, and is carried out without proof then.
         prove: Whether to prove it; costs two forward passes and a copy of the model.
 
     Returns:
-        A copy without what the plan removes.
+        A copy without what the plan removes; with `optimizer` a pair of it and a new optimizer of the same class, with
+        the same groups and settings.
 
     Raises:
         PlanError: The plan does not fit the model, removes single weights that no slice covers, or nothing of it can be
-            proved.
+            proved; or the optimizer keeps something that does not lie along its parameters, as LBFGS does.
 
     Example:
         >>> from secateur import allocation, criteria, granularity
@@ -57,10 +74,13 @@ def shrink(model: Model, plan: Plan, *, example: Any = None, prove: bool = True)
         )
     """
     check_fits(model, plan)
+    if optimizer is not None:
+        check_state(optimizer)
     inputs = plan.example if example is None else example
     if prove and inputs is not None:
         plan = provable(model, plan, inputs, cut)
-    return cut(model, plan)
+    small = cut(model, plan)
+    return small if optimizer is None else (small, carried(optimizer, model, small, _slices(plan)))
 
 
 def cut(model: Model, plan: Plan) -> Model:
@@ -77,7 +97,7 @@ def cut(model: Model, plan: Plan) -> Model:
     small = copy.deepcopy(model)
     with torch.no_grad():
         for name, value in plan.updates.items():
-            _tensors(small)[name].copy_(value)
+            tensors(small)[name].copy_(value)
     _cut(small, slices)
     for attribute, lost in _lost(plan).items():
         rewrite(small, attribute, lost)
@@ -89,63 +109,28 @@ def cut(model: Model, plan: Plan) -> Model:
 
 def _slices(plan: Plan) -> Slices:
     """What stays along each dimension; several groups may take from one."""
-    kept: dict[tuple[str, int], Tensor] = {}
     for part in plan.parts:
-        if bool(part.keep.all()):
-            continue
-        for axis, index in _axes(part.units):
-            if axis.axis is None:
-                raise PlanError(
-                    f"{part.name!r} removes weights of {axis.parameter!r} one by one, which leaves no smaller dense "
-                    "tensor: plan with granularity.channel(example)"
-                )
-            units = index.numbers().flatten()
-            stays = torch.cat([part.keep.cpu(), torch.ones(1, dtype=torch.bool)])[units]  # -1: of no unit, stays
-            place = (axis.parameter, axis.axis)
-            kept[place] = stays & kept[place] if place in kept else stays
+        single = next((axis.parameter for axis in part.units.index if axis.axis is None), None)
+        if single is not None and not bool(part.keep.all()):
+            raise PlanError(
+                f"{part.name!r} removes weights of {single!r} one by one, which leaves no smaller dense "
+                "tensor: plan with granularity.channel(example)"
+            )
     found: Slices = {}
-    for (name, dim), stays in kept.items():
-        found.setdefault(name, {})[dim] = stays.nonzero().flatten()
+    for (name, dim), stay in stays(plan.parts).items():
+        found.setdefault(name, {})[cast("int", dim)] = stay.nonzero().flatten()
     return found
-
-
-def _axes(units: Units) -> Iterator[tuple[ParameterAxis, Any]]:
-    yield from units.index.items()
-    yield from units.beside.items()
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
-    return dict(named)
 
 
 def _cut(model: nn.Module, slices: Slices) -> None:
     """Take slices out; a tensor that stands under several names stays one tensor."""
-    before = _tensors(model)
+    before = tensors(model)
     replaced = {id(before[name]): sliced(before[name], dims) for name, dims in slices.items()}
     for module in model.modules():
         for held in (module._parameters, module._buffers):
             for name, tensor in held.items():
                 if tensor is not None and id(tensor) in replaced:
                     held[name] = replaced[id(tensor)]  # type: ignore[assignment]
-
-
-def sliced(tensor: Tensor, dims: Mapping[int, Tensor]) -> Tensor:
-    """A tensor with only some positions, of the same kind: parameters stay parameters.
-
-    Args:
-        tensor: Parameter or buffer.
-        dims: The positions that stay, by dimension.
-
-    Returns:
-        A new tensor on the same device, without gradient.
-    """
-    small = tensor.detach()
-    for dim, positions in dims.items():
-        small = small.index_select(dim, positions.to(tensor.device))
-    if not isinstance(tensor, nn.Parameter):
-        return small
-    return nn.Parameter(small, requires_grad=tensor.requires_grad)
 
 
 def _lost(plan: Plan) -> dict[Attribute, int]:
@@ -188,6 +173,6 @@ def _changed(value: Any, path: list[str | int], lost: int) -> Any:
         return type(value)(*inside) if hasattr(value, "_fields") else type(value)(inside)
     if isinstance(value, list | dict):
         value[step] = _changed(value[step], rest, lost)  # type: ignore[index]
-    else:
-        setattr(value, str(step), _changed(getattr(value, str(step)), rest, lost))
+    else:  # past what its class makes of that: a frozen dataclass would refuse
+        object.__setattr__(value, str(step), _changed(getattr(value, str(step)), rest, lost))
     return value

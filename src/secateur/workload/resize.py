@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from secateur.errors import PlanError
-from secateur.plan import Plan
-from secateur.units import ParameterAxis
+from secateur.plan import Plan, slices
 from secateur.workload.layer import Shape, Workload
 from secateur.workload.origins import Extent, Stays
 
@@ -42,7 +37,7 @@ def resize(workload: Workload, plan: Plan) -> Workload:
         >>> [layer.weight for layer in resize(workload(model, example), plan).layers]
         [(3, 3), (2, 3)]
     """
-    stays = staying(plan)
+    stays = {axis: kept.numpy() for axis, kept in slices.stays(plan.parts).items()}
     _check_axes(workload, plan, stays)
     smaller = _Smaller(stays)
     layers = tuple(
@@ -74,27 +69,6 @@ class _Smaller:
         if id(size) not in self._known:
             self._known[id(size)] = size.without(self._stays)
         return self._known[id(size)]
-
-
-def staying(plan: Plan) -> dict[ParameterAxis, NDArray[np.bool_]]:
-    """What stays along each parameter axis of which slices leave; several groups may take from one.
-
-    Args:
-        plan: The plan.
-
-    Returns:
-        A bool for each position.
-    """
-    found: dict[ParameterAxis, NDArray[np.bool_]] = {}
-    for part in plan.parts:
-        if bool(part.keep.all()):
-            continue
-        keep = torch.cat([part.keep.cpu(), torch.ones(1, dtype=torch.bool)])  # -1: of no unit, stays
-        for axis, index in (*part.units.index.items(), *part.units.beside.items()):
-            if axis.axis is not None:
-                kept = keep[index.numbers().flatten()].numpy()
-                found[axis] = kept & found[axis] if axis in found else kept
-    return found
 
 
 def _check_axes(workload: Workload, plan: Plan, stays: Stays) -> None:

@@ -1,0 +1,71 @@
+"""Slices that a plan takes out of tensors, where its units are slices along an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from secateur.index_maps import Embedded, IndexMap
+from secateur.plan.part import Part
+from secateur.units import ParameterAxis
+
+Stays = dict[ParameterAxis, Tensor]
+"""Of parameters and buffers along an axis: whether each position stays, bool."""
+
+
+def stays(parts: Iterable[Part]) -> Stays:
+    """What stays along each parameter axis of which slices leave; several parts may take from one.
+
+    Args:
+        parts: Of a plan; those whose weights leave one by one say nothing here.
+
+    Returns:
+        A bool for each position.
+
+    Example:
+        >>> from secateur.index_maps import Arange
+        >>> from secateur.units import Units
+        >>> axis = ParameterAxis("fc.weight", 0)
+        >>> rows = Units({axis: Arange((2, 3), repeat=(1, 3))}, Arange((2,), repeat=(2,)), {axis: "out"})
+        >>> stays([Part("fc", rows, torch.tensor([True, False]))])
+        {ParameterAxis(parameter='fc.weight', axis=0): tensor([ True, False])}
+    """
+    found: Stays = {}
+    for part in parts:
+        if bool(part.keep.all()):
+            continue
+        decided = torch.cat([part.keep.cpu(), torch.ones(1, dtype=torch.bool)])  # -1: of no unit, stays
+        for axis, index in (*part.units.index.items(), *part.units.beside.items()):
+            if axis.axis is not None:
+                stay = decided[along(index, axis.axis)]
+                found[axis] = stay & found[axis] if axis in found else stay
+    return found
+
+
+def along(index: IndexMap, axis: int) -> Tensor:
+    """The unit of each position along an axis, of units that are slices along it.
+
+    Args:
+        index: Of a parameter.
+        axis: Which axis.
+
+    Returns:
+        int64, as many as the parameter has positions there; -1 for those of no unit.
+
+    Example:
+        >>> from secateur.index_maps import Stored
+        >>> rows = Stored((2, 3), torch.tensor([[0], [1]]), 2)
+        >>> along(Embedded(rows, (3, 3), (torch.tensor([0, 2]), torch.arange(3))), 0)
+        tensor([ 0, -1,  1])
+    """
+    if isinstance(index, Embedded):
+        units = torch.full((index.shape[axis],), -1)
+        units[index.kept[axis]] = along(index.inner, axis)
+        return units
+    units = index.numbers().cpu()
+    for dim in reversed(range(units.ndim)):
+        if dim != axis:
+            units = units.select(dim, 0)
+    return units.expand(index.shape[axis])
