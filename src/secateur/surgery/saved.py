@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from secateur.batches import drop_caches
 from secateur.dependency import integers
 from secateur.errors import ModelError, PlanError, RunError
 from secateur.state import load_state, save_state
@@ -97,6 +98,7 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
         rewrite(model, attribute, lost)
     for module in model.modules():
         refresh(module)
+    drop_caches(model)
     return model
 
 
