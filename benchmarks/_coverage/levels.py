@@ -92,7 +92,7 @@ def shapes(inputs: Any) -> str:
 def pruned(model: nn.Module, example: Any) -> tuple[sc.Plan, nn.Module]:
     """Half of every group's units taken out by their size; how long each part took is told."""
     times: dict[str, float] = {}
-    for step, function in (("record", "record"), ("solve", "fitted")):
+    for step, function in (("record", "record_all"), ("solve", "fitted")):
         setattr(channel, function, _timing(getattr(channel, function), times, step))
     pruner = sc.Pruner(criteria.magnitude(p=2), granularity.channel(example), allocation.uniform())
     with timed(times, "groups"):
