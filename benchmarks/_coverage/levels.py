@@ -269,7 +269,10 @@ def restored(library: str, name: str, file: Path) -> None:
     """Make a model as its code does, read a file into it, and keep its outputs beside the file."""
     model, example = build(library, name)
     found = outputs(sc.restore(file, model), example(1, 3))
-    save_file({str(at): one.contiguous() for at, one in enumerate(found)}, file.with_name("outputs.safetensors"))
+    save_file(
+        {str(at): one.clone(memory_format=torch.contiguous_format) for at, one in enumerate(found)},
+        file.with_name("outputs.safetensors"),
+    )
 
 
 def _yes(holds: bool) -> str:

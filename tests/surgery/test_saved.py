@@ -145,3 +145,27 @@ def test_masked_and_dense_models_are_files_too(tmp_path: Path) -> None:
     sc.save(model, tmp_path / "dense.safetensors")
     again = sc.restore(tmp_path / "dense.safetensors", ZOO["mlp"].build(seed=3)[0])
     assert torch.equal(again(example), model(example))
+
+
+class Growing(nn.Module):
+    """A table that follows the length of its inputs."""
+
+    table: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.register_buffer("table", torch.zeros(1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > len(self.table):
+            self.table = torch.arange(1.0, 1 + len(x))[:, None]
+        return torch.as_tensor(self.fc2(self.fc1(x) * self.table[: len(x)]))
+
+
+def test_a_table_that_has_grown_fits_a_new_model(tmp_path: Path) -> None:
+    example = torch.ones(5, 3)
+    grown = Growing()
+    wanted = grown(example)
+    sc.save(grown, tmp_path / "grown.safetensors")
+    assert torch.equal(sc.restore(tmp_path / "grown.safetensors", Growing())(example), wanted)
