@@ -33,17 +33,21 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="leave out what has a row already")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of the processor for each model")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def child(who: str, library: str, name: str, limit: float) -> None:
+def child(who: str, library: str, name: str, limit: float, file: Path | None) -> None:
     """One model, in this process."""
     import torch
     from _coverage import levels, peer
 
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    {"ours": levels.measure, "peer": peer.measure}[who](library, name, limit)
+    if file:
+        levels.restored(library, name, file)
+    else:
+        {"ours": levels.measure, "peer": peer.measure}[who](library, name, limit)
 
 
 def in_process(who: str, library: str, name: str, limit: float) -> dict[str, Any]:
@@ -90,7 +94,7 @@ def main() -> None:
     asked = arguments()
     if asked.child:
         who, library, name = asked.child
-        child(who, library, name, asked.limit)
+        child(who, library, name, asked.limit, asked.file)
         return
     order = [(library, name) for library, names in LIBRARIES.items() for name in names]
     chosen = [

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 import importlib
+import subprocess
+import sys
+import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from functools import wraps
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial, wraps
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import secateur as sc
@@ -20,11 +25,17 @@ from secateur.batches import call
 from secateur.dependency.recorder import tensors_in
 from secateur.errors import PlanError
 from secateur.units import ParameterAxis, Units
+from secateur.workload import resize, workload
 from tests.zoo.specimen import perturb
 
 SPARSITY = 0.5
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+Level = Callable[[nn.Module, nn.Module, sc.Plan, Example], dict[str, Any]]
 channel = importlib.import_module("secateur.granularity.channel")  # the function of this name hides the module
+
+
+class AllFrozen(Exception):  # noqa: N818  it is no error
+    """Nothing of the model can leave."""
 
 
 def measure(library: str, name: str, limit: float) -> None:
@@ -44,12 +55,21 @@ def measure(library: str, name: str, limit: float) -> None:
         let(limit)
         plan, small = pruned(model, example(1, 0))
         let(0)
+    except AllFrozen as error:
+        tell(verdict="frozen", kept=1.0, cause=str(error))
+        return
     except Exception as error:
         tell(verdict="fail", cause=cause(error))
         return
     tell(**sizes(model, small, plan))
     results: dict[str, Any] = {}
-    for stage, level in (("forward", equal), ("train_step", stepped), ("reload", reloaded)):
+    levels: tuple[tuple[str, Level], ...] = (
+        ("macs", counted),
+        ("forward", equal),
+        ("train_step", stepped),
+        ("reload", partial(reloaded, library, name)),
+    )
+    for stage, level in levels:
         tell(stage=stage)
         try:
             results |= level(model, small, plan, example)
@@ -72,12 +92,14 @@ def shapes(inputs: Any) -> str:
 def pruned(model: nn.Module, example: Any) -> tuple[sc.Plan, nn.Module]:
     """Half of every group's units taken out by their size; how long each part took is told."""
     times: dict[str, float] = {}
-    for step, function in (("record", "record"), ("solve", "fitted")):
+    for step, function in (("record", "record_all"), ("solve", "fitted")):
         setattr(channel, function, _timing(getattr(channel, function), times, step))
     pruner = sc.Pruner(criteria.magnitude(p=2), granularity.channel(example), allocation.uniform())
     with timed(times, "groups"):
         groups = pruner.granularity(model)
     tell(stage="plan", **_seconds(times), **reasons(model, groups))
+    if all(units.frozen for units in groups.values()):
+        raise AllFrozen("every group stays")
     with timed(times, "plan"):
         plan = pruner.plan(model, sc.Budget(sparsity=SPARSITY), units=groups)
     tell(stage="shrink", **_seconds(times))
@@ -202,6 +224,13 @@ def apart(one: list[Tensor], other: list[Tensor]) -> float:
     return max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in pairs)
 
 
+def counted(model: nn.Module, small: nn.Module, plan: sc.Plan, example: Example) -> dict[str, Any]:
+    """Whether the plan says how many multiply-accumulates stay, layer by layer."""
+    before, after = (workload(one, example(1, 0)) for one in (model, small))
+    told = resize(before, plan)
+    return {"macs_kept": round(after.macs / before.macs, 4), "macs": _yes(told == after)}
+
+
 def stepped(model: nn.Module, small: nn.Module, plan: sc.Plan, example: Example) -> dict[str, Any]:  # noqa: ARG001
     """One step of an optimizer in train mode, on two samples."""
     trained = copy.deepcopy(small).train()
@@ -214,14 +243,36 @@ def stepped(model: nn.Module, small: nn.Module, plan: sc.Plan, example: Example)
     return {"train_step": _yes(with_gradient > 0 and finite)}
 
 
-def reloaded(model: nn.Module, small: nn.Module, plan: sc.Plan, example: Example) -> dict[str, Any]:
-    """A state of one smaller model loaded into another: stands in for saving and loading in a new process."""
-    other = sc.shrink(copy.deepcopy(model), plan)
-    perturb(other, torch.Generator().manual_seed(1))
-    other.load_state_dict(small.state_dict())
-    fresh = example(1, 3)
-    same = zip(outputs(small, fresh), outputs(other, fresh), strict=True)
-    return {"reload": _yes(all(torch.equal(one, two) for one, two in same))}
+def reloaded(
+    library: str,
+    name: str,
+    model: nn.Module,  # noqa: ARG001
+    small: nn.Module,
+    plan: sc.Plan,  # noqa: ARG001
+    example: Example,
+) -> dict[str, Any]:
+    """Whether the model that a new process makes of a file gives the same, bit by bit."""
+    wanted = outputs(small, example(1, 3))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "small.safetensors"
+        sc.save(small, file)
+        command = [sys.executable, sys.argv[0], "--file", str(file), "--child", "restored", library, name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip()[-200:])
+        found = load_file(file.with_name("outputs.safetensors"))
+    same = [torch.equal(one, found[str(at)]) for at, one in enumerate(wanted)]
+    return {"reload": _yes(len(found) == len(wanted) and all(same))}
+
+
+def restored(library: str, name: str, file: Path) -> None:
+    """Make a model as its code does, read a file into it, and keep its outputs beside the file."""
+    model, example = build(library, name)
+    found = outputs(sc.restore(file, model), example(1, 3))
+    save_file(
+        {str(at): one.clone(memory_format=torch.contiguous_format) for at, one in enumerate(found)},
+        file.with_name("outputs.safetensors"),
+    )
 
 
 def _yes(holds: bool) -> str:

@@ -19,7 +19,8 @@ FILE = Path(__file__).parents[1] / "results" / "coverage.csv"
 EXACT = 1e-3  # of the largest output
 FROZEN = 0.9  # more parameters than this part are left
 OURS = (
-    "parameters", "input", "verdict", "kept", "forward", "predicted", "difference", "moved", "train_step", "reload",
+    "parameters", "input", "verdict", "kept", "macs_kept", "forward", "predicted", "macs", "difference", "moved",
+    "train_step", "reload",
     "groups", "layers", "layers_frozen", "layers_silent", "silent", "record_seconds", "solve_seconds",
     "groups_seconds", "plan_seconds", "shrink_seconds", "prove_seconds", "proof", "proved_kept", "stage", "cause",
     "reasons",
@@ -52,7 +53,7 @@ def _verdict(row: Row) -> str:
     if row.get("forward") != "yes" or not float(row["difference"]) <= EXACT:
         row.setdefault("cause", f"differs by {row.get('difference')}")
         return "fail"
-    for level in ("predicted", "proof", "train_step", "reload"):
+    for level in ("predicted", "macs", "proof", "train_step", "reload"):
         if row.get(level) != "yes":
             row.setdefault("cause", level)
             return "fail"

@@ -16,6 +16,7 @@ from secateur.dependency.partition import Partition, Reason
 from secateur.dependency.rules import _TABLE, rule_for
 from secateur.dependency.rules.opaque import opaque
 from secateur.dependency.zeros import every
+from secateur.workload import workload
 
 
 def groups_of(model: nn.Module, example: Any) -> list[set[str]]:
@@ -47,6 +48,7 @@ def test_fused_experts_lose_width_and_no_expert() -> None:
     model, example = Experts().bfloat16(), torch.randn(24, 8).bfloat16()
     assert groups_of(model, example) == [{"up:2", "down:1"}]
     assert {"up:0", "down:0"} <= reasons(model, example).keys()
+    assert workload(model, example).macs == 2 * 24 * 8 * 16  # each of 24 rows meets the matrices of one expert
 
 
 class Through(nn.Module):

@@ -58,6 +58,7 @@ def test_a_model_comes_back_with_the_same_bits(name: str, tmp_path: Path) -> Non
 
 NEW_PROCESS = """
 import torch, secateur as sc
+torch.set_num_threads(1)  # as the tests do: the order of sums depends on it
 from tests.zoo.table import ZOO
 model, example = ZOO["shuffle by view and transpose"].build(seed=5)
 again = sc.restore("small.safetensors", model)
@@ -262,3 +263,27 @@ def test_what_was_computed_from_old_weights_is_forgotten(tmp_path: Path) -> None
     sc.save(model, tmp_path / "model.safetensors")
     assert torch.equal(sc.restore(tmp_path / "model.safetensors", fresh)(x), model(x))
     assert not fresh.training
+
+
+class Growing(nn.Module):
+    """A table that follows the length of its inputs."""
+
+    table: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.register_buffer("table", torch.zeros(1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > len(self.table):
+            self.table = torch.arange(1.0, 1 + len(x))[:, None]
+        return torch.as_tensor(self.fc2(self.fc1(x) * self.table[: len(x)]))
+
+
+def test_a_table_that_has_grown_fits_a_new_model(tmp_path: Path) -> None:
+    example = torch.ones(5, 3)
+    grown = Growing()
+    wanted = grown(example)
+    sc.save(grown, tmp_path / "grown.safetensors")
+    assert torch.equal(sc.restore(tmp_path / "grown.safetensors", Growing())(example), wanted)

@@ -160,9 +160,7 @@ def test_what_a_module_caches_does_not_outlive_its_weights(eager: bool) -> None:
     assert not any(module.training for module in (*masked.modules(), *small.modules()))
     assert torch.equal(masked.train()(example), masked.eval()(example))
     torch.testing.assert_close(small(example), masked(example))
-    assert small.fc1.weight.shape[0] == (
-        8 if eager else 4
-    )  # what was computed before the recording is a constant to it
+    assert small.fc1.weight.shape[0] == 4
 
 
 class FromTheEnd(nn.Module):
@@ -185,3 +183,31 @@ def test_an_integer_that_counts_from_the_end_comes_nearer_to_zero() -> None:
     assert small.start == -2
     for one, other in zip(small(x), sc.mask(model, plan)(x), strict=True):
         torch.testing.assert_close(one, other)
+
+
+class Helped(nn.Module):
+    """A second head, from the middle, which only trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(3, 8), nn.Linear(8, 6), nn.Linear(6, 2)
+        self.helper = nn.Linear(8, 2)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.drop(self.fc1(x).relu())
+        y = self.fc3(self.fc2(x).relu())
+        return (y, self.helper(x)) if self.training else y
+
+
+def test_heads_that_only_train_lose_what_they_read() -> None:
+    model, example = Helped().eval(), torch.ones(1, 3)
+    groups = granularity.channel(example)(model)
+    assert {f"{axis.parameter}:{axis.axis}" for axis in groups["fc1"].index} == {
+        *("fc1.weight:0", "fc1.bias:0", "fc2.weight:1", "helper.weight:1")
+    }
+    assert groups["helper"].frozen.startswith("it is the model's output")
+    assert not model.training
+    small = sc.shrink(model, plan_of(model, example))
+    assert small.helper.in_features == 4
+    assert len(small.train()(torch.ones(2, 3))) == 2

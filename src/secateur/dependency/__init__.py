@@ -5,7 +5,7 @@ from secateur.dependency.groups import Coupled, Slot, coupled, stays
 from secateur.dependency.masked import masked_replay
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
 from secateur.dependency.record import Amount, Call, Record, Reference, SizeUse, Value, references, replay
-from secateur.dependency.recorder import record, tensors_in
+from secateur.dependency.recorder import record, record_all, tensors_in
 from secateur.dependency.resize import Cut
 from secateur.dependency.rewrites import Rewrites, fitted, rewrites
 from secateur.dependency.roles import roles
@@ -38,6 +38,7 @@ __all__ = [
     "integers",
     "masked_replay",
     "record",
+    "record_all",
     "references",
     "register_rule",
     "replay",

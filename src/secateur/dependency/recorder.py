@@ -20,7 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from secateur import batches
 from secateur.batches import call, device_of, drop_caches, mode, to_device
 from secateur.dependency.numbers import Number
-from secateur.dependency.record import Amount, Call, Record, Reference, SizeUse, Source, Value, as_list
+from secateur.dependency.record import Amount, Call, Record, Reference, SizeUse, Source, Value, as_list, references
 from secateur.dependency.sizes import SizeMode
 from secateur.dependency.tagging import INTERNAL, tagged
 from secateur.errors import ModelError
@@ -29,8 +29,8 @@ from secateur.errors import ModelError
 OWN = (*(str(Path(place).parent) for place in (torch.__file__, __file__)), batches.__file__)
 
 
-def record(model: nn.Module, example: Any, *, compute: bool | None = None) -> Record:
-    """Write down every operation of a forward pass in eval mode, without gradients.
+def record(model: nn.Module, example: Any, *, compute: bool | None = None, training: bool = False) -> Record:
+    """Write down every operation of a forward pass, without gradients.
 
     Without computing, parameters count as tensors without values, and so does all that is computed from them; what is
     not, such as positions and masks, has values. The model is left as it was: its modes, the values of its buffers, its
@@ -44,6 +44,7 @@ def record(model: nn.Module, example: Any, *, compute: bool | None = None) -> Re
         model: Any module.
         example: Inputs of a batch, as `finetune` takes them.
         compute: Whether values are really computed; None: only if the pass looks at them.
+        training: Whether in train mode, but for batch norms; else in eval mode.
 
     Returns:
         The record.
@@ -61,11 +62,45 @@ def record(model: nn.Module, example: Any, *, compute: bool | None = None) -> Re
     ways = [(False, True), (True, True), (True, False)] if compute is None else [(compute, True), (compute, False)]
     for computed, numbered in ways[:-1]:
         with suppress(Exception):  # whatever it is: the plainest pass shows whether the model is at fault
-            return _recorded(model, example, compute=computed, numbered=numbered)
-    return _recorded(model, example, compute=ways[-1][0], numbered=False)
+            return _recorded(model, example, compute=computed, numbered=numbered, training=training)
+    return _recorded(model, example, compute=ways[-1][0], numbered=False, training=training)
 
 
-def _recorded(model: nn.Module, example: Any, *, compute: bool, numbered: bool) -> Record:
+def record_all(model: nn.Module, example: Any) -> Record:
+    """Write down a forward pass that reads all parameters, if one of both modes does.
+
+    Heads that help while training are only run in train mode, and have to fit the smaller model there.
+
+    Args:
+        model: Any module.
+        example: Inputs of a batch.
+
+    Returns:
+        The record in eval mode; that in train mode if it reads the same parameters and more.
+    """
+    found = record(model, example)
+    read = read_in(found)
+    if not read.issuperset(found.numbers("parameter")):
+        with suppress(ModelError):  # such as a batch norm of a single value
+            trained = record(model, example, training=True)
+            if read < read_in(trained):
+                return trained
+    return found
+
+
+def read_in(found: Record) -> set[int]:
+    """Numbers of the parameters that operations read.
+
+    Args:
+        found: A forward pass.
+
+    Returns:
+        The numbers.
+    """
+    return set(found.numbers("parameter")).intersection(one for call in found.calls for one in references(call))
+
+
+def _recorded(model: nn.Module, example: Any, *, compute: bool, numbered: bool, training: bool) -> Record:
     example = tree_map_only(Tensor, torch.clone, to_device(example, device_of(model)))
     recorder = _Recorder(model, example, compute=compute)
     try:
@@ -73,7 +108,8 @@ def _recorded(model: nn.Module, example: Any, *, compute: bool, numbered: bool) 
             _quiet(),
             _buffers_kept(model),
             _caches_kept(model),
-            mode(model, training=False),
+            mode(model, training=training),
+            _norms_in_eval(model),
             _modules(model) as recorder.stack,
             tagged(model) if numbered else nullcontext() as trace,
             recorder,
@@ -263,6 +299,20 @@ def _buffers_kept(model: nn.Module) -> Generator[None, None, None]:
             module._buffers.update(buffers)
         for buffer, value in values:
             buffer.copy_(value)
+
+
+@contextmanager
+def _norms_in_eval(model: nn.Module) -> Generator[None, None, None]:
+    """Batch norms with the statistics they hold, also in train mode: those of a single value have no variance."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
+    before = [module.training for module in norms]
+    for module in norms:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in zip(norms, before, strict=True):
+            module.training = training
 
 
 @contextmanager

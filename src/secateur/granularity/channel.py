@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.dependency import Coupled, Slot, Solution, contributions, coupled, fitted, record, roles, stays
+from secateur.dependency import Coupled, Slot, Solution, contributions, coupled, fitted, record_all, roles, stays
 from secateur.errors import ModelError
 from secateur.granularity.layers import Granularity
 from secateur.index_maps import Arange, IndexMap, Stored
@@ -34,7 +34,8 @@ def channel(example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms:
     heads leave whole. What cannot leave stays, with the reason and the line of the model's code. The size of the
     model's output stays by itself.
 
-    The pass goes one way through the model's code: the way that this example takes.
+    The pass goes one way through the model's code: the way that this example takes in eval mode, or in train mode if
+    only that runs all layers, such as auxiliary heads.
 
     Args:
         example: Inputs of a batch, as the model takes them: a tensor, a tuple or a dict.
@@ -139,7 +140,7 @@ class _Channel:
             The labels of everything.
         """
         _bare(model)
-        return fitted(model, record(model, self.example), cross_norms=self.cross_norms)
+        return fitted(model, record_all(model, self.example), cross_norms=self.cross_norms)
 
     def _rounded(self, groups: dict[str, Units]) -> dict[str, Units]:
         """What stays, in units: a unit may be several channels of the layer that makes them."""

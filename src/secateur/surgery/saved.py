@@ -76,8 +76,9 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
 def restore(path: str | os.PathLike[str], model: Model) -> Model:
     """Read a model into a freshly made one, which takes on the sizes of the file.
 
-    Nothing in the file is executed. Tensors may be smaller than the model's, not larger; integers are set only where
-    the model holds one already, and to no larger one. The result computes the same bits as what was saved.
+    Nothing in the file is executed. Tensors may be smaller than the model's, not larger, but for buffers that a
+    state_dict leaves out; integers are set only where the model holds one already, and to no larger one. The result
+    computes the same bits as what was saved.
 
     Args:
         path: What `save` wrote.
@@ -94,7 +95,7 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
     mine = _tensors(model)
     _check_classes(_classes(model), classes)
     _check_whole(model, mine)
-    _check(type(model).__name__, mine, tensors)
+    _check(type(model).__name__, mine, tensors, _temporary(model))
     wanted = _differing(model, held)
     replaced = {id(old): _like(old, tensors[name]) for name, old in mine.items()}
     for module in model.modules():
@@ -180,7 +181,16 @@ def _check_whole(model: nn.Module, mine: dict[str, Tensor]) -> None:
                 )
 
 
-def _check(name: str, mine: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+def _temporary(model: nn.Module) -> set[str]:
+    """Buffers that a state_dict leaves out: a forward pass may have made them larger, as their inputs ask for it."""
+    return {
+        f"{path}.{name}".lstrip(".")
+        for path, module in model.named_modules()
+        for name in module._non_persistent_buffers_set
+    }
+
+
+def _check(name: str, mine: dict[str, Tensor], tensors: dict[str, Tensor], temporary: set[str]) -> None:
     missing, unknown = mine.keys() - tensors.keys(), tensors.keys() - mine.keys()
     if missing or unknown:
         raise PlanError(
@@ -189,7 +199,8 @@ def _check(name: str, mine: dict[str, Tensor], tensors: dict[str, Tensor]) -> No
         )
     for key, old in mine.items():
         new = tensors[key]
-        fits = new.ndim == old.ndim and all(small <= large for small, large in zip(new.shape, old.shape, strict=True))
+        smaller = key in temporary or all(small <= large for small, large in zip(new.shape, old.shape, strict=False))
+        fits = new.ndim == old.ndim and smaller
         if not fits or new.dtype != old.dtype:
             raise PlanError(
                 f"{key!r} is {new.dtype} of shape {tuple(new.shape)} in the file, and {old.dtype} of {tuple(old.shape)}"

@@ -19,6 +19,7 @@ Operands = tuple[str, str]
 MATRICES: Mapping[str, Operands] = {
     "mm": ("self", "mat2"),
     "bmm": ("self", "mat2"),
+    "_grouped_mm": ("self", "mat2"),
     "addmm": ("mat1", "mat2"),
     "_addmm_activation": ("mat1", "mat2"),
     "baddbmm": ("batch1", "batch2"),
