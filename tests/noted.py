@@ -40,7 +40,7 @@ def seen(found: Record, kind: str | None = None) -> list[tuple[str, int, str]]:
     return [(use.kind, use.dim, text(use.expression)) for use in found.sizes if kind in (None, use.kind)]
 
 
-def check(found: Record) -> None:
+def check_promise(found: Record) -> None:
     """What every record promises: true sizes, known values, plain integers."""
     shapes = [value.shape for value in found.values]
     for use in found.sizes:
@@ -97,5 +97,5 @@ class Does(nn.Module):
 
 def noted(forward: Callable[[Any, Tensor], Any], *shape: int, **attributes: Any) -> Record:
     found = record(Does(forward, **attributes), torch.zeros(shape))
-    check(found)
+    check_promise(found)
     return found

@@ -27,6 +27,7 @@ TERMS = (
     ("filter pruning, structured pruning", "granularity.filter"),
     ("structured pruning, coupled channels (DepGraph)", "granularity.channel"),
     ("attention heads", "granularity.head"),
+    ("a rule for an operation of one's own", "dependency.register_rule"),
     ("the smaller dense model", "shrink"),
     ("a smaller model as a file", "save"),
     ("a smaller model from a file", "restore"),

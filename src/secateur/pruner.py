@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from secateur.allocation import Allocation, Scored
 from secateur.budget import Budget, counts_for
 from secateur.criteria import Criterion, Group
+from secateur.dependency import record
 from secateur.errors import BudgetError, DataError, ModelError, PlanError, UnknownNameError
 from secateur.granularity import Granularity
-from secateur.granularity.channel import solution_of
+from secateur.granularity.channel import example_of, solution_of
 from secateur.names import matching, spelled_out
 from secateur.plan import Part, Plan
 from secateur.plan.file import same
@@ -121,7 +122,9 @@ class Pruner:
                 f"{type(model).__name__}, which single layers cannot tell: use granularity.channel(example), or a "
                 "budget in sparsity, weights_removed, nonzeros or per_group"
             )
-        return from_solution(solution)
+        if not solution.record.training:
+            return from_solution(solution)
+        return from_solution(solution, {call.module for call in record(model, example_of(self.granularity)).calls})
 
     def plan(
         self,
@@ -173,8 +176,8 @@ class Pruner:
             plan = self.method(model, free, sparsities, _given(data, self.method))
         if self.refit is not None:
             plan = replace(plan, updates={**plan.updates, **self.refit(model, plan, data)})
-        example = getattr(getattr(self.granularity, "function", None), "example", None)
-        return replace(plan, made_by={**plan.made_by, **self.provenance(budget, fraction)}, example=example)
+        made_by = {**plan.made_by, **self.provenance(budget, fraction)}
+        return replace(plan, made_by=made_by, example=example_of(self.granularity))
 
     def provenance(self, budget: Budget | None, fraction: float = 1.0) -> dict[str, Any]:
         """Where a plan comes from.

@@ -20,7 +20,7 @@ from secateur.dependency import (
 )
 from secateur.dependency.numbers import Number
 from tests.dependency.test_record import MODELS, made
-from tests.noted import check, noted, seen, text, types_in
+from tests.noted import check_promise, noted, seen, text, types_in
 
 # -------------------------------------------------------------------------------------- whole blocks
 
@@ -46,7 +46,7 @@ class Attention(nn.Module):
 def test_attention_says_what_its_heads_are_made_of(compute: bool) -> None:
     model = nn.Sequential(nn.Identity(), Attention())
     found = record(model, torch.zeros(2, 5, 12), compute=compute)
-    check(found)
+    check_promise(found)
     assert seen(found, "size") == [
         ("size", 0, "size0"),
         ("size", 1, "size1"),
@@ -81,7 +81,7 @@ def test_a_config_names_the_first_module_that_holds_it() -> None:
     config = SimpleNamespace(heads=2, width=8)
     model = nn.Sequential(Block(config), nn.Flatten(1), Block(config))
     found = record(model, torch.zeros(3, 8))
-    check(found)
+    check_promise(found)
     assert seen(found, "size") == 2 * [
         ("size", 1, "0.config.heads"),
         ("size", 2, "(0.config.width // 0.config.heads)"),
@@ -109,7 +109,7 @@ class Rotated(nn.Module):
 
 def test_splits_and_slices_name_their_attributes() -> None:
     found = record(Rotated(), torch.zeros(2, 5, 4))
-    check(found)
+    check_promise(found)
     assert seen(found) == [
         ("size", 2, "splits.0"),
         ("size", 2, "splits.1"),
@@ -129,7 +129,7 @@ def test_grouped_layers_name_their_groups() -> None:
         nn.ConvTranspose2d(8, 8, 3, groups=8),
     )
     found = record(model, torch.zeros(1, 4, 5, 5))
-    check(found)
+    check_promise(found)
     assert seen(found, "groups") == [
         ("groups", 1, name) for name in ("0.groups", "1.num_groups", "2.groups", "3.groups")
     ]
@@ -139,7 +139,7 @@ def test_grouped_layers_name_their_groups() -> None:
 
 def test_norms_name_the_sizes_they_normalize() -> None:
     found = record(nn.Sequential(nn.LayerNorm((3, 4)), nn.RMSNorm(4)), torch.zeros(2, 3, 4))
-    check(found)
+    check_promise(found)
     assert seen(found) == [
         ("size", 1, "0.normalized_shape.0"),
         ("size", 2, "0.normalized_shape.1"),
@@ -172,7 +172,7 @@ def test_a_parameter_has_sizes_too() -> None:
             return (x + self.table[:, : x.shape[1]]).view(-1, self.table.shape[-1])
 
     found = record(Positions(), torch.zeros(2, 5, 4))
-    check(found)
+    check_promise(found)
     stop, view = found.sizes
     assert (stop.value, view.expression) == (0, Size(0, 2))
     assert stop.expression == Size(found.numbers("input")[0], 1)
@@ -249,7 +249,7 @@ def test_no_number_stays_in_the_model(fails: bool, compute: bool | None) -> None
         with pytest.raises(sc.ModelError, match="Counts failed on the example"):
             record(model, torch.zeros(3, 4), compute=compute)
     else:
-        check(record(model, torch.zeros(3, 4), compute=compute))
+        check_promise(record(model, torch.zeros(3, 4), compute=compute))
     assert type(model.width) is int
     assert type(model.linear.in_features) is int
     assert model.last == (3, 4)
@@ -271,7 +271,7 @@ def test_a_model_that_wants_plain_integers_is_recorded_with_them() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_models_of_other_tests_keep_their_promise(name: str) -> None:
-    check(record(*made(name)))
+    check_promise(record(*made(name)))
 
 
 def recurrent(kind: Any) -> nn.Module:
@@ -321,7 +321,7 @@ def test_torch_layers_take_numbers(name: str, compute: bool) -> None:
     with torch.no_grad():
         model(inputs)
     found = record(model, inputs, compute=compute)
-    check(found)
+    check_promise(found)
     assert Number not in types_in(model)
     if name in ("lstm", "gru", "rnn"):
         texts = [text(use.expression) for use in found.sizes]
@@ -333,7 +333,7 @@ def test_attention_of_torch_notes_nothing_within() -> None:
     model = nn.MultiheadAttention(8, 2, batch_first=True)
     x = torch.zeros(2, 5, 8)
     found = record(model, (x, x, x))
-    check(found)
+    check_promise(found)
     assert found.sizes == ()
 
 

@@ -210,4 +210,11 @@ def test_heads_that_only_train_lose_what_they_read() -> None:
     assert not model.training
     small = sc.shrink(model, plan_of(model, example))
     assert small.helper.in_features == 4
+    pruner = sc.Pruner(criteria.magnitude(), granularity.channel(example), allocation.uniform())
+    whole = sc.workload.workload(model, example)
+    assert pruner.workload(model).macs == whole.macs == 3 * 8 + 8 * 6 + 6 * 2  # what runs without the helper
+    half = sc.shrink(model, pruner.plan(model, sc.Budget(macs=0.5)))
+    assert sc.workload.workload(half, example).macs <= whole.macs / 2
+    crossing = sc.Pruner(criteria.magnitude(), granularity.channel(example, cross_norms=True), allocation.uniform())
+    assert sc.shrink(model, crossing.plan(model, sc.Budget(sparsity=0.5))).helper.in_features == 4
     assert len(small.train()(torch.ones(2, 3))) == 2

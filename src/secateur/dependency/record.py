@@ -149,6 +149,7 @@ class Record:
         constants: The tensors of source `constant`, by number.
         sizes: The integers given to functions that make, cut or group dimensions, in order.
         amounts: The integers that are computed with, each once.
+        training: Whether the pass was made in train mode.
     """
 
     values: tuple[Value, ...]
@@ -157,6 +158,7 @@ class Record:
     constants: Mapping[int, Tensor]
     sizes: tuple[SizeUse, ...] = ()
     amounts: tuple[Amount, ...] = ()
+    training: bool = False
 
     def numbers(self, *sources: Source) -> tuple[int, ...]:
         """Numbers of the values that come from somewhere.

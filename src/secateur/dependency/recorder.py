@@ -121,7 +121,8 @@ def _recorded(model: nn.Module, example: Any, *, compute: bool, numbered: bool, 
             f"{type(model).__name__} failed on the example{recorder.failed}: {type(error).__name__}: {error}. "
             "Give inputs as the model takes them"
         ) from error
-    return recorder.finished(output, tuple(sizes.uses), tuple(sizes.amounts.values()))
+    found = recorder.finished(output, tuple(sizes.uses), tuple(sizes.amounts.values()))
+    return dataclasses.replace(found, training=training)
 
 
 class _Recorder(TorchDispatchMode):

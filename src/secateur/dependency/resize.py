@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -96,10 +96,8 @@ class Cut:
         Returns:
             A new tensor, or the same if nothing leaves.
         """
-        for dim in range(tensor.ndim):
-            kept = self.kept(number, dim)
-            if kept is not None:
-                tensor = tensor.index_select(dim, torch.from_numpy(np.flatnonzero(kept)).to(tensor.device))
+        for dim, kept in self._cut_along(number):
+            tensor = tensor.index_select(dim, _where(kept, tensor))
         return tensor
 
     def masked(self, number: int, tensor: Tensor) -> Tensor:
@@ -112,12 +110,16 @@ class Cut:
         Returns:
             A new tensor, or the same if nothing leaves.
         """
-        for dim in range(tensor.ndim):
-            kept = self.kept(number, dim)
-            if kept is not None and self._roles[number, dim] != "direction":  # a direction of length 0 has no value
-                gone = torch.from_numpy(np.flatnonzero(~kept)).to(tensor.device)
-                tensor = tensor.index_fill(dim, gone, 0)
+        for dim, kept in self._cut_along(number):
+            if self._roles[number, dim] != "direction":  # a direction of length 0 has no value
+                tensor = tensor.index_fill(dim, _where(~kept, tensor), 0)
         return tensor
+
+    def _cut_along(self, number: int) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+        """The dimensions that lose something, and what stays there."""
+        for dim in range(len(self.solution.record.values[number].shape)):
+            if (kept := self.kept(number, dim)) is not None:
+                yield dim, kept
 
     def record(self) -> Record:
         """The record as it would have been written for the smaller model.
@@ -166,6 +168,11 @@ class Cut:
         """
         kept = self.kept(number, dim)
         return position if kept is None else int(kept[:position].sum())
+
+
+def _where(mask: NDArray[np.bool_], tensor: Tensor) -> Tensor:
+    """Positions of a mask, where a tensor is."""
+    return torch.from_numpy(np.flatnonzero(mask)).to(tensor.device)
 
 
 Change = Callable[[Cut, Call, Mapping[str, Any]], Mapping[str, Any]]

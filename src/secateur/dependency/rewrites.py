@@ -80,13 +80,12 @@ def read(model: nn.Module, attribute: Attribute) -> int:
     return int(found)
 
 
-def _value(model: nn.Module, expression: Expression, new: Mapping[Attribute, int], cut: Cut | None) -> int:
-    def size(one: Size) -> int:
-        shape = cut.shape(one.value) if cut else None
-        return shape[one.dim] if shape else 0
+def _value(model: nn.Module, expression: Expression, new: Mapping[Attribute, int], cut: Cut) -> int:
+    def attribute(one: Attribute) -> int:
+        return new[one] if one in new else read(model, one)
 
     try:
-        return evaluate(expression, lambda one: new[one] if one in new else read(model, one), size)
+        return evaluate(expression, attribute, lambda one: cut.shape(one.value)[one.dim])
     except ZeroDivisionError:
         return 0
 

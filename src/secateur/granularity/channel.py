@@ -168,6 +168,19 @@ def solution_of(granularity: Granularity, model: nn.Module) -> Solution | None:
     return function.solution(model) if isinstance(function, _Channel) else None
 
 
+def example_of(granularity: Granularity) -> Any:
+    """The inputs that a granularity was given.
+
+    Args:
+        granularity: Any.
+
+    Returns:
+        The inputs; None for one that looks at single layers.
+    """
+    function = getattr(granularity, "function", None)
+    return function.example if isinstance(function, _Channel) else None
+
+
 def _bare(model: nn.Module) -> None:
     """Refuse what is wrapped around a model: its parameters have other names, or its code cannot be followed."""
     if isinstance(model, torch.jit.ScriptModule):

@@ -15,10 +15,12 @@ from torch.utils._pytree import tree_map_only
 
 from secateur.batches import call, device_of, drop_caches, mode, to_device
 from secateur.dependency import Cut, fitted, masked_replay, record, tensors_in
+from secateur.dependency.partition import FIXED
 from secateur.errors import PlanError
 from secateur.masking import mask
 from secateur.plan import Part, Plan
 from secateur.plan.slices import along
+from secateur.surgery.tensors import tensors
 
 Carve = Callable[[nn.Module, Plan], nn.Module]
 
@@ -126,9 +128,10 @@ def _masked(model: nn.Module, plan: Plan, inputs: Any) -> list[Tensor]:
                 units = along(index, axis.axis)
                 leaves = torch.cat([~part.keep.cpu(), torch.zeros(1, dtype=torch.bool)])[units].numpy()
                 gone.append(solution.partition.seen(solution.labels(numbers[axis.parameter], axis.axis))[leaves])
-    cut = Cut(solution, np.unique(np.concatenate(gone)))
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return list(masked_replay(cut, {name: value.detach() for name, value in state.items()}, tuple(tensors_in(inputs))))
+    labels = np.unique(np.concatenate(gone))
+    cut = Cut(solution, labels[labels != FIXED])  # what stays here, such as heads that only train, changes no output
+    state = {name: value.detach() for name, value in tensors(model).items()}
+    return list(masked_replay(cut, state, tuple(tensors_in(inputs))))
 
 
 def perturb(model: nn.Module) -> nn.Module:

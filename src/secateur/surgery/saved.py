@@ -42,16 +42,13 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         >>> from secateur.pruner import Budget, Pruner
         >>> from secateur.surgery import shrink
         >>> import torch
-        >>> def fresh():
+        >>> def made():
         ...     return nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
-        >>> model = fresh()
         >>> pruner = Pruner(criteria.magnitude(), granularity.channel(torch.zeros(1, 2)), allocation.uniform())
-        >>> small = shrink(model, pruner.plan(model, Budget(sparsity=0.5)))
+        >>> small = shrink(made(), pruner.plan(made(), Budget(sparsity=0.5)))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save(small, f"{folder}/half.safetensors")
-        ...     again = restore(
-        ...         f"{folder}/half.safetensors", nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
-        ...     )
+        ...     again = restore(f"{folder}/half.safetensors", made())
         >>> x = torch.ones(1, 2)
         >>> torch.equal(again(x), small(x))
         True

@@ -6,7 +6,7 @@ import copy
 from typing import Any, TypeVar, cast, overload
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from secateur.batches import drop_caches
@@ -157,7 +157,7 @@ def rewrite(model: nn.Module, attribute: Attribute, lost: int) -> None:
         module = model.get_submodule(attribute.module)
         first, *rest = attribute.path
         value = _changed(getattr(module, str(first)), rest, lost)
-        object.__setattr__(module, str(first), value) if not isinstance(value, nn.Module | Tensor) else None
+        object.__setattr__(module, str(first), value)
     except (AttributeError, KeyError, IndexError, TypeError) as error:
         raise PlanError(f"the plan rewrites {attribute}, which {type(model).__name__} does not have") from error
 

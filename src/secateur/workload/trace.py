@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
 
 from secateur.dependency import Call, Record, Reference, Solution, fitted, record, references
-from secateur.dependency.rules import factories, indexing, joining, movement, norms, pointwise, space, statistic
+from secateur.dependency.rules import (
+    contraction,
+    convolution,
+    factories,
+    indexing,
+    joining,
+    movement,
+    norms,
+    pointwise,
+    space,
+    statistic,
+)
 from secateur.dependency.step import words
 from secateur.workload.layer import Kind, Layer, Workload
 from secateur.workload.origins import Origins
@@ -37,17 +48,8 @@ OPERANDS: Mapping[Kind, Operands] = {
     "attention": ("query", "key"),
     "recurrent": ("input", "weight0"),
 }
-CONVOLUTIONS = frozenset(["convolution", "_convolution", "cudnn_convolution", "mkldnn_convolution"])
-ATTENTION = frozenset(
-    [
-        "scaled_dot_product_attention",
-        "_scaled_dot_product_flash_attention_for_cpu",
-        "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_efficient_attention",
-        "_scaled_dot_product_cudnn_attention",
-        "_scaled_dot_product_fused_attention_overrideable",
-    ]
-)
+CONVOLUTIONS = words(convolution.NAMES)
+ATTENTION = words(contraction.ATTENTION)
 FAMILIES: tuple[tuple[Kind, Mapping[str, Any]], ...] = (
     ("norm", norms.RULES),
     ("statistic", statistic.RULES),
@@ -83,11 +85,12 @@ def workload(model: nn.Module, example: Any) -> Workload:
     return from_solution(fitted(model, record(model, example)))
 
 
-def from_solution(solution: Solution) -> Workload:
+def from_solution(solution: Solution, ran: Collection[str] | None = None) -> Workload:
     """The workload of a forward pass that has been recorded and solved.
 
     Args:
         solution: The labels of everything. A plan fits the workload if its groups come from labels solved likewise.
+        ran: Names of the modules that count; None: all. A pass in train mode runs heads that only help to train.
 
     Returns:
         Its layers and parameters.
@@ -96,7 +99,8 @@ def from_solution(solution: Solution) -> Workload:
     held = solution.record
     parameters = {held.values[number].names[0]: origins.shape(number) for number in held.numbers("parameter")}
     fed = _fed(held)
-    layers = (_layer(call, origins, fed) for call in held.calls)
+    calls = held.calls if ran is None else [call for call in held.calls if call.module in ran]
+    layers = (_layer(call, origins, fed) for call in calls)
     return Workload(tuple(layer for layer in layers if layer is not None), parameters)
 
 

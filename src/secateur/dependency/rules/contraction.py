@@ -165,6 +165,11 @@ def _repeated(side: Labelled, query: Labelled) -> Labelled:
     return Labelled(shape, tuple(facets))
 
 
+ATTENTION = (
+    "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu "
+    "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
+    "_scaled_dot_product_cudnn_attention _scaled_dot_product_fused_attention_overrideable"
+)
 RULES: dict[str, Rule] = {
     **for_each("mm bmm", _mm),
     **for_each("addmm baddbmm", _addmm),
@@ -172,10 +177,5 @@ RULES: dict[str, Rule] = {
     "_grouped_mm": _grouped,
     "matmul": _matmul,
     **for_each("mv dot", _vector),
-    **for_each(
-        "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu "
-        "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
-        "_scaled_dot_product_cudnn_attention _scaled_dot_product_fused_attention_overrideable",
-        _attention,
-    ),
+    **for_each(ATTENTION, _attention),
 }

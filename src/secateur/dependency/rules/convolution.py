@@ -7,7 +7,7 @@ from dataclasses import replace
 from secateur.dependency.facets import Labelled, along, axis_core, permuted, reshaped
 from secateur.dependency.rules.contraction import SUMMED, only
 from secateur.dependency.rules.statistic import needs_zero
-from secateur.dependency.step import Rule, Step
+from secateur.dependency.step import Rule, Step, for_each
 from secateur.dependency.zeros import every, some
 
 SPACE = "the kernel moves along it"
@@ -100,5 +100,8 @@ def _same_of_every_group(step: Step, ins: Labelled, kernel: Labelled) -> Labelle
     return reshaped(Labelled(kernel.shape[:2], cores), (kernel.shape[0] * kernel.shape[1],))
 
 
-NAMES = "convolution _convolution conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"
-RULES: dict[str, Rule] = dict.fromkeys((*NAMES.split(), "mkldnn_convolution", "cudnn_convolution"), convolution)
+NAMES = (
+    "convolution _convolution conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d "
+    "mkldnn_convolution cudnn_convolution"
+)
+RULES: dict[str, Rule] = for_each(NAMES, convolution)
