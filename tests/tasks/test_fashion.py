@@ -134,8 +134,13 @@ def idx(array: np.ndarray[Any, Any], kind: int = 8) -> bytes:
     return bytes([0, 0, kind, array.ndim]) + sizes + array.tobytes()
 
 
+def compressed(content: bytes) -> bytes:
+    """gzip writes the second into its header: without one, the same bytes give the same file."""
+    return gzip.compress(content, mtime=0)
+
+
 def packed(array: np.ndarray[Any, Any]) -> bytes:
-    return gzip.compress(idx(array), mtime=0)
+    return compressed(idx(array))
 
 
 SMALL = np.arange(6, dtype=np.uint8).reshape(2, 3)
@@ -155,27 +160,27 @@ def test_an_array_comes_out_of_its_file(
 
 def test_a_file_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "small.gz"
-    path.write_bytes(gzip.compress(bytes([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 0, 1, 2, 3, 4, 5])))
+    path.write_bytes(compressed(bytes([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 0, 1, 2, 3, 4, 5])))
     assert _idx(path, (2, 3)).tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (packed(SMALL.T), r"is no file of \(2, 3\) bytes"),
-        (packed(SMALL.ravel()), r"is no file of \(2, 3\) bytes"),
-        (gzip.compress(idx(SMALL, kind=9)), r"is no file of \(2, 3\) bytes"),  # signed bytes
-        (gzip.compress(idx(SMALL)[:-1]), r"is no file of \(2, 3\) bytes"),
-        (gzip.compress(idx(SMALL) + b"\0"), r"is no file of \(2, 3\) bytes"),
-        (gzip.compress(idx(SMALL) + bytes(10**6)), r"is no file of \(2, 3\) bytes"),
-        (gzip.compress(b""), r"is no file of \(2, 3\) bytes"),
-        (idx(SMALL), "is damaged"),  # not compressed
-        (packed(SMALL)[:-9], "is damaged"),
-        (packed(SMALL)[:-8] + bytes(8), "is damaged"),  # the checksum of gzip
-        (packed(SMALL)[:10] + b"\xff" * 20, "is damaged"),
-        (b"", r"is no file of \(2, 3\) bytes"),
-    ],
-)
+OTHER_FILES = {
+    "another shape": (packed(SMALL.T), r"is no file of \(2, 3\) bytes"),
+    "flat": (packed(SMALL.ravel()), r"is no file of \(2, 3\) bytes"),
+    "signed bytes": (compressed(idx(SMALL, kind=9)), r"is no file of \(2, 3\) bytes"),
+    "a byte short": (compressed(idx(SMALL)[:-1]), r"is no file of \(2, 3\) bytes"),
+    "a byte long": (compressed(idx(SMALL) + b"\0"), r"is no file of \(2, 3\) bytes"),
+    "far too long": (compressed(idx(SMALL) + bytes(10**6)), r"is no file of \(2, 3\) bytes"),
+    "nothing compressed": (compressed(b""), r"is no file of \(2, 3\) bytes"),
+    "not compressed": (idx(SMALL), "is damaged"),
+    "cut short": (packed(SMALL)[:-9], "is damaged"),
+    "another checksum": (packed(SMALL)[:-8] + bytes(8), "is damaged"),
+    "other contents": (packed(SMALL)[:10] + b"\xff" * 20, "is damaged"),
+    "empty": (b"", r"is no file of \(2, 3\) bytes"),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), OTHER_FILES.values(), ids=OTHER_FILES.keys())
 def test_other_files_are_refused(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "small.gz"
     path.write_bytes(content)
