@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.batches import call
-from secateur.dependency import record, replay
+from secateur.dependency import decisions, record, replay
 from secateur.dependency.recorder import tensors_in
 from tests.runs import bits
 from tests.zoo.specimen import axes, tensors
@@ -36,6 +36,7 @@ def test_a_record_run_again_gives_the_same(name: str) -> None:
     before = bits(state(model))
     found = record(model, example, compute=True)
     assert bits(state(model)) == before
+    assert bool(decisions(found)) == ZOO[name].looks
     for seed in (0,) if ZOO[name].looks else (0, 1):
         model, example = ZOO[name].build(seed)
         expected = outputs(model, example)

@@ -183,6 +183,7 @@ class Undecided(nn.Module):
 
 
 def test_the_way_of_the_example_is_taken_and_the_other_stays() -> None:
-    groups = granularity.channel(torch.ones(1, 4))(Undecided())
+    with pytest.warns(UserWarning, match="looks at values to decide"):
+        groups = granularity.channel(torch.ones(1, 4))(Undecided())
     assert not groups["one"].frozen
     assert groups["two"].frozen == "no operation reads it"

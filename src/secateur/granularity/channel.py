@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -11,7 +12,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.dependency import Coupled, Slot, Solution, contributions, coupled, fitted, record_all, roles, stays
+from secateur.dependency import (
+    Coupled,
+    Record,
+    Slot,
+    Solution,
+    contributions,
+    coupled,
+    decisions,
+    fitted,
+    record_all,
+    roles,
+    stays,
+)
 from secateur.errors import ModelError
 from secateur.granularity.layers import Granularity
 from secateur.index_maps import Arange, IndexMap, Stored
@@ -20,6 +33,7 @@ from secateur.recipe import Recipe
 from secateur.units import ParameterAxis, Role, Units
 
 BESIDE = ("running", "direction")
+SHOWN = 3  # lines in a warning
 
 
 Pick = int | Mapping[str, int]
@@ -35,7 +49,8 @@ def channel(example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms:
     model's output stays by itself.
 
     The pass goes one way through the model's code: the way that this example takes in eval mode, or in train mode if
-    only that runs all layers, such as auxiliary heads.
+    only that runs all layers, such as auxiliary heads. Where the code looks at values to decide, a warning names the
+    line.
 
     Args:
         example: Inputs of a batch, as the model takes them: a tensor, a tuple or a dict.
@@ -127,6 +142,7 @@ class _Channel:
             ModelError: The model is wrapped or scripted, or fails on the example.
         """
         solution = self.solution(model)
+        _warn_of_decisions(solution.record)
         groups = dict(_named([*_free(model, solution, self.only_heads), *_frozen(solution)]))
         return self._rounded(groups)
 
@@ -179,6 +195,18 @@ def example_of(granularity: Granularity) -> Any:
     """
     function = getattr(granularity, "function", None)
     return function.example if isinstance(function, _Channel) else None
+
+
+def _warn_of_decisions(found: Record) -> None:
+    """Say it where the code may go another way for other inputs, which nothing here has seen."""
+    places = [call.line or call.module or "the model's forward" for call in decisions(found)]
+    if places:
+        more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+        warnings.warn(
+            f"the model's code looks at values to decide what to run, at {', '.join(places[:SHOWN])}{more}: what was "
+            "found holds for the way that the example takes",
+            stacklevel=4,
+        )
 
 
 def _bare(model: nn.Module) -> None:

@@ -105,9 +105,9 @@ def is_pointwise(op: Any) -> bool:
         op: An overload.
 
     Returns:
-        Whether it carries the tag.
+        Whether it carries the tag, and makes a tensor, which `equal` does not.
     """
-    return torch.Tag.pointwise in op.tags
+    return torch.Tag.pointwise in op.tags and torch.Tag.data_dependent_output not in op.tags
 
 
 RULES: dict[str, Rule] = {
