@@ -19,9 +19,9 @@ settings.register_profile(
 settings.load_profile("deterministic")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def seeded() -> Iterator[torch.Generator]:
-    """Seed torch's global generator, hand out one of the test's own, and restore afterwards."""
+    """Seed torch's global generator for every test, hand out one of the test's own, and restore afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield torch.Generator().manual_seed(0)

@@ -117,3 +117,42 @@ def test_fresh_inputs_are_other_numbers_but_the_same_words() -> None:
     assert not torch.equal(found["x"], numbers)
     assert torch.equal(found["ids"][0], words)
     assert TOLERANCE > 0
+
+
+class Drifting(nn.Module):
+    """Wrong by a little: the width is part of a factor, and the code hides where it has it from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.first(x).relu()
+        return self.last(x * (1 + 1e-4 * int(str(x.shape[-1]))))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_small_difference_is_seen_whatever_the_numbers(dtype: torch.dtype) -> None:
+    """4 of 8 leave: a factor of 1.0004 for 1.0008, a difference of 0.0004, which bfloat16 cannot tell from 0."""
+    model, example = Drifting().to(dtype), torch.randn(16, 4, dtype=dtype)
+    found = difference(model, half(model, example), example, cut)
+    assert found == pytest.approx(1 - 1.0004 / 1.0008, rel=0.05)
+    with pytest.warns(UserWarning, match="put back, since the smaller model would differ from the masked one: first"):
+        assert sc.shrink(model, half(model, example)).first.out_features == 8
+
+
+class Coarse(nn.Module):
+    """Only runs in the numbers that it was written for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+        self.to(torch.bfloat16)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.last(self.first(x.to(torch.bfloat16)).relu())
+
+
+def test_a_model_of_coarse_numbers_alone_is_proved_in_these() -> None:
+    model, example = Coarse(), torch.randn(3, 4)
+    assert sc.shrink(model, half(model, example)).first.out_features == 4

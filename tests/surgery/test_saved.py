@@ -39,7 +39,6 @@ def ties(model: nn.Module) -> int:
     return len(list(model.named_parameters(remove_duplicate=False))) - len(list(model.parameters()))
 
 
-@pytest.mark.filterwarnings("ignore:the model.s code looks at values:UserWarning")
 @pytest.mark.parametrize("name", ZOO)
 def test_a_model_comes_back_with_the_same_bits(name: str, tmp_path: Path) -> None:
     small, example = smaller(name)

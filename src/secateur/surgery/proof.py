@@ -24,8 +24,10 @@ from secateur.surgery.tensors import tensors
 
 Carve = Callable[[nn.Module, Plan], nn.Module]
 
-# Largest difference of a float32 output over its largest value: what rounding makes of sums in another order.
-TOLERANCE = 1e-3
+# Largest difference of an output over its largest value, in single precision. Rounding of sums in another order makes
+# 4e-7 of it in the worst of 110 networks that people use; a channel that is wrong makes more by far.
+TOLERANCE = 1e-5
+COARSE = (torch.bfloat16, torch.float16)
 
 
 def provable(model: nn.Module, plan: Plan, example: Any, carve: Carve) -> Plan:
@@ -84,8 +86,7 @@ def difference(model: nn.Module, plan: Plan, example: Any, carve: Carve) -> floa
     Returns:
         The largest difference over the largest output; infinity if the smaller model fails or returns other shapes.
     """
-    perturbed = perturb(model)
-    inputs = fresh(to_device(example, device_of(model)))
+    perturbed, inputs = _single(perturb(model), fresh(to_device(example, device_of(model))))
     wanted = _masked(perturbed, plan, inputs)
     try:
         small = carve(perturbed, plan)
@@ -95,6 +96,19 @@ def difference(model: nn.Module, plan: Plan, example: Any, carve: Carve) -> floa
     if [one.shape for one in found] != [one.shape for one in wanted]:
         return float("inf")
     return max((_apart(one, other) for one, other in zip(wanted, found, strict=True)), default=0.0)
+
+
+def _single(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
+    """In single precision, if it runs so: what 8 bits of a number leave of a sum would hide what is wrong with it."""
+    if not any(value.dtype in COARSE for value in model.parameters()):
+        return model, inputs
+    wider = copy.deepcopy(model).float()
+    widened = tree_map_only(Tensor, lambda one: one.float() if one.dtype in COARSE else one, inputs)
+    try:
+        _outputs(wider, widened)
+    except Exception:  # whatever it is: the code asks for the numbers it was written for
+        return model, inputs
+    return wider, widened
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
