@@ -150,6 +150,7 @@ class Record:
         sizes: The integers given to functions that make, cut or group dimensions, in order.
         amounts: The integers that are computed with, each once.
         training: Whether the pass was made in train mode.
+        returned: What the model returned, a `Reference` in place of each tensor.
     """
 
     values: tuple[Value, ...]
@@ -159,6 +160,7 @@ class Record:
     sizes: tuple[SizeUse, ...] = ()
     amounts: tuple[Amount, ...] = ()
     training: bool = False
+    returned: Any = None
 
     def numbers(self, *sources: Source) -> tuple[int, ...]:
         """Numbers of the values that come from somewhere.

@@ -22,6 +22,7 @@ from secateur.batches import call, device_of, drop_caches, mode, to_device
 from secateur.dependency.numbers import Number
 from secateur.dependency.record import Amount, Call, Record, Reference, SizeUse, Source, Value, as_list, references
 from secateur.dependency.sizes import SizeMode
+from secateur.dependency.skeleton import skeleton
 from secateur.dependency.tagging import INTERNAL, tagged
 from secateur.errors import ModelError
 
@@ -228,7 +229,8 @@ class _Recorder(TorchDispatchMode):
                 f"the model returned a {type(output).__name__} without tensors that can be found; expected tensors, "
                 "also in tuples, lists, dicts and dataclasses"
             )
-        return Record(tuple(self.values), tuple(self.calls), outputs, self.constants, sizes, amounts)
+        returned = skeleton(output, self._reference, tensors_in)
+        return Record(tuple(self.values), tuple(self.calls), outputs, self.constants, sizes, amounts, returned=returned)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -187,6 +187,15 @@ def _result(name: str) -> Change:
     return change
 
 
+def _strided(cut: Cut, call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Strides in the same order as before; the sizes are those of the source."""
+    shape, old = _shape(cut, call.results[0]), given["stride"]
+    strides, step = [0] * len(shape), 1
+    for dim in sorted(range(len(shape)), key=lambda dim: (old[dim], -dim)):
+        strides[dim], step = step, step * shape[dim]
+    return {"size": list(shape), "stride": strides} if shape != tuple(given["size"]) else {}
+
+
 def _shape(cut: Cut, number: int | None) -> Shape:
     return () if number is None else cut.shape(number)
 
@@ -245,6 +254,7 @@ _CHANGES: dict[str, Change] = {
         ("empty", "zeros", "ones", "full", "rand", "randn", "new_empty", "new_zeros", "new_ones", "new_full"),
         _result("size"),
     ),
+    "as_strided": _strided,
     "slice": _slice,
     **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"), _split),
     "repeat": _repeat,

@@ -11,7 +11,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.dependency import Coupled, Slot, Solution, contributions, coupled, fitted, record_all, roles, stays
+from secateur.dependency import (
+    Coupled,
+    Slot,
+    Solution,
+    contributions,
+    coupled,
+    fitted,
+    record_all,
+    roles,
+    solve,
+    stays,
+)
 from secateur.errors import ModelError
 from secateur.granularity.layers import Granularity
 from secateur.index_maps import Arange, IndexMap, Stored
@@ -26,7 +37,9 @@ Pick = int | Mapping[str, int]
 """A number for all groups, or by name or pattern."""
 
 
-def channel(example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms: bool = False) -> Granularity:
+def channel(
+    example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms: bool = False, graph: bool = False
+) -> Granularity:
     """Coupled channels: a unit is all that has to leave so that the model without it equals the model with it masked.
 
     A forward pass on the example is recorded; labels of channels ride along it. So the outputs of a layer leave with
@@ -44,6 +57,9 @@ def channel(example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms:
         cross_norms: Whether channels may leave over which a mean or variance is taken, such as the width of a model
             with layer norms. The smaller model then equals the masked one with these statistics taken over what is
             left, not plain masking.
+        graph: Whether channels may leave whose number the model's code borrows from elsewhere, as in
+            `width // num_heads`. The code cannot follow then: shrink such plans with `graph=True`, which returns the
+            operations in place of the code.
 
     Returns:
         Granularity: one group for each set of channels that touch the same parameters, named by the layer that makes
@@ -64,7 +80,8 @@ def channel(example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms:
         "it is the model's output"
     """
     return Recipe(
-        _name_of("channel", round_to, minimum, cross_norms), _Channel(example, round_to, minimum, cross_norms)
+        _name_of("channel", round_to, minimum, cross_norms, graph),
+        _Channel(example, round_to, minimum, cross_norms, graph=graph),
     )
 
 
@@ -97,11 +114,16 @@ def head(example: Any, *, minimum: int = 1) -> Granularity:
         >>> groups["qkv"].n_units, [(axis.parameter, axis.axis) for axis in groups["qkv"].index]
         (2, [('qkv.weight', 0), ('qkv.bias', 0), ('out.weight', 1)])
     """
-    return Recipe(_name_of("head", 1, minimum, False), _Channel(example, 1, minimum, False, only_heads=True))
+    return Recipe(_name_of("head", 1, minimum), _Channel(example, 1, minimum, False, only_heads=True))
 
 
-def _name_of(name: str, round_to: Pick, minimum: Pick, cross_norms: bool) -> str:
-    given = {"round_to": (round_to, 1), "minimum": (minimum, 1), "cross_norms": (cross_norms, False)}
+def _name_of(name: str, round_to: Pick, minimum: Pick, cross_norms: bool = False, graph: bool = False) -> str:
+    given = {
+        "round_to": (round_to, 1),
+        "minimum": (minimum, 1),
+        "cross_norms": (cross_norms, False),
+        "graph": (graph, False),
+    }
     words = [f"{key}={value!r}" for key, (value, default) in given.items() if value != default]
     return f"{name}({', '.join(words)})" if words else name
 
@@ -113,6 +135,7 @@ class _Channel:
     minimum: Pick
     cross_norms: bool
     only_heads: bool = False
+    graph: bool = False
 
     def __call__(self, model: nn.Module) -> dict[str, Units]:
         """Record the model and solve for its groups.
@@ -140,6 +163,8 @@ class _Channel:
             The labels of everything.
         """
         _bare(model)
+        if self.graph:
+            return solve(record_all(model, self.example), cross_norms=self.cross_norms)
         return fitted(model, record_all(model, self.example), cross_norms=self.cross_norms)
 
     def _rounded(self, groups: dict[str, Units]) -> dict[str, Units]:

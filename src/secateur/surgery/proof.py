@@ -8,18 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from secateur.batches import call, device_of, drop_caches, mode, to_device
-from secateur.dependency import Cut, fitted, masked_replay, record, tensors_in
-from secateur.dependency.partition import FIXED
+from secateur.dependency import masked_replay, record, tensors_in
 from secateur.errors import PlanError
 from secateur.masking import mask
 from secateur.plan import Part, Plan
-from secateur.plan.slices import along
+from secateur.surgery.labels import agrees, cuts
 from secateur.surgery.tensors import tensors
 
 Carve = Callable[[nn.Module, Plan], nn.Module]
@@ -65,6 +63,18 @@ def provable(model: nn.Module, plan: Plan, example: Any, carve: Carve) -> Plan:
 
 def _only(plan: Plan, part: Part) -> Plan:
     return replace(plan, parts=tuple(one if one is part else _back(one) for one in plan.parts), updates={})
+
+
+def nothing_of(plan: Plan) -> Plan:
+    """A plan that takes nothing out.
+
+    Args:
+        plan: Any.
+
+    Returns:
+        It with every group whole.
+    """
+    return replace(plan, parts=tuple(map(_back, plan.parts)), updates={})
 
 
 def _back(part: Part) -> Part:
@@ -118,18 +128,8 @@ def _masked(model: nn.Module, plan: Plan, inputs: Any) -> list[Tensor]:
     crossing = any(part.units.crosses and not bool(part.keep.all()) for part in plan.parts)
     if not crossing:
         return _outputs(mask(model, plan), inputs)
-    found = record(model, inputs, compute=True)
-    solution = fitted(model, found, cross_norms=True)
-    numbers = {name: n for n in found.numbers("parameter", "buffer") for name in found.values[n].names}
-    gone = [np.empty(0, np.int64)]
-    for part in plan.parts:
-        for axis, index in part.units.index.items():
-            if axis.axis is not None and not bool(part.keep.all()):
-                units = along(index, axis.axis)
-                leaves = torch.cat([~part.keep.cpu(), torch.zeros(1, dtype=torch.bool)])[units].numpy()
-                gone.append(solution.partition.seen(solution.labels(numbers[axis.parameter], axis.axis))[leaves])
-    labels = np.unique(np.concatenate(gone))
-    cut = Cut(solution, labels[labels != FIXED])  # what stays here, such as heads that only train, changes no output
+    tried = list(cuts(model, plan, record(model, inputs, compute=True)))
+    cut = next((one for one in tried if agrees(one, plan)), tried[-1])
     state = {name: value.detach() for name, value in tensors(model).items()}
     return list(masked_replay(cut, state, tuple(tensors_in(inputs))))
 
