@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 
 from secateur.dependency.numbers import Expression
 from secateur.errors import ModelError
+from secateur.units import Attribute
 
 Run = Callable[["Call", dict[int, Tensor]], None]
 Source = Literal["parameter", "buffer", "input", "constant", "computed"]
@@ -139,6 +140,25 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class RootMeanSquare:
+    """A norm by the root of a mean over channels, which a weight and an eps make up for where some leave.
+
+    Args:
+        mean: Number of the mean.
+        shifted: Number of the mean with eps added.
+        weight: Number of the parameter that the normalised value is multiplied by.
+        eps: The attribute that holds eps; None if that is not known.
+        value: Of eps, as it was recorded.
+    """
+
+    mean: int
+    shifted: int
+    weight: int
+    eps: Attribute | None
+    value: float
+
+
+@dataclass(frozen=True)
 class Record:
     """A forward pass.
 
@@ -151,6 +171,7 @@ class Record:
         amounts: The integers that are computed with, each once.
         training: Whether the pass was made in train mode.
         returned: What the model returned, a `Reference` in place of each tensor.
+        norms: Norms by root mean squares that can be made up for.
     """
 
     values: tuple[Value, ...]
@@ -161,6 +182,7 @@ class Record:
     amounts: tuple[Amount, ...] = ()
     training: bool = False
     returned: Any = None
+    norms: tuple[RootMeanSquare, ...] = ()
 
     def numbers(self, *sources: Source) -> tuple[int, ...]:
         """Numbers of the values that come from somewhere.

@@ -21,6 +21,7 @@ from secateur import batches
 from secateur.batches import call, device_of, drop_caches, mode, to_device
 from secateur.dependency.numbers import Number
 from secateur.dependency.record import Amount, Call, Record, Reference, SizeUse, Source, Value, as_list, references
+from secateur.dependency.root_mean_square import traced
 from secateur.dependency.sizes import SizeMode
 from secateur.dependency.skeleton import skeleton
 from secateur.dependency.tagging import INTERNAL, tagged
@@ -63,8 +64,14 @@ def record(model: nn.Module, example: Any, *, compute: bool | None = None, train
     ways = [(False, True), (True, True), (True, False)] if compute is None else [(compute, True), (compute, False)]
     for computed, numbered in ways[:-1]:
         with suppress(Exception):  # whatever it is: the plainest pass shows whether the model is at fault
-            return _recorded(model, example, compute=computed, numbered=numbered, training=training)
-    return _recorded(model, example, compute=ways[-1][0], numbered=False, training=training)
+            return _with_norms(model, example, compute=computed, numbered=numbered, training=training)
+    return _with_norms(model, example, compute=ways[-1][0], numbered=False, training=training)
+
+
+def _with_norms(model: nn.Module, example: Any, **how: bool) -> Record:
+    """A record that knows its norms by root mean squares; if there may be some, the pass is made twice."""
+    found = _recorded(model, example, **how)
+    return dataclasses.replace(found, norms=traced(model, found, lambda: _recorded(model, example, **how)))
 
 
 def record_all(model: nn.Module, example: Any) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -98,7 +99,24 @@ class Cut:
         """
         for dim, kept in self._cut_along(number):
             tensor = tensor.index_select(dim, _where(kept, tensor))
-        return tensor
+        return tensor * math.sqrt(self._ratios[number]) if number in self._ratios else tensor
+
+    @cached_property
+    def _ratios(self) -> dict[int, float]:
+        """Positions before over positions after, of the weights of norms by root mean squares that lose some."""
+        values, weights = self.solution.record.values, {norm.weight for norm in self.solution.lifted}
+        return {one: values[one].shape[0] / self.shape(one)[0] for one in weights if self.kept(one, 0) is not None}
+
+    @cached_property
+    def _shifts(self) -> dict[int, float]:
+        """What an eps grows by, by the number of the value that it has been added to."""
+        lifted = self.solution.lifted
+        return {norm.shifted: self._ratios[norm.weight] for norm in lifted if norm.weight in self._ratios}
+
+    @cached_property
+    def lifted(self) -> frozenset[int]:
+        """Numbers of the means that are made up for."""
+        return frozenset(norm.mean for norm in self.solution.lifted)
 
     def masked(self, number: int, tensor: Tensor) -> Tensor:
         """A parameter with zeros in place of what leaves.
@@ -143,7 +161,8 @@ class Cut:
         Returns:
             The same operation.
         """
-        change = _CHANGES.get(call.name)
+        grows = self._shifts.get(call.results[0] or -1) if call.results else None
+        change = _CHANGES.get(call.name) if grows is None else _grown(grows)
         if change is None:
             return call
         names = [one.name for one in call.op._schema.arguments]
@@ -176,6 +195,11 @@ def _where(mask: NDArray[np.bool_], tensor: Tensor) -> Tensor:
 
 
 Change = Callable[[Cut, Call, Mapping[str, Any]], Mapping[str, Any]]
+
+
+def _grown(ratio: float) -> Change:
+    """A number that is added, larger."""
+    return lambda _, __, given: {"other": given["other"] * ratio}
 
 
 def _result(name: str) -> Change:

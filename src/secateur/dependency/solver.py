@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 from secateur.dependency.facets import Labelled, along, collapsed
 from secateur.dependency.labels import Numbers
 from secateur.dependency.partition import Partition, Reason
-from secateur.dependency.record import Call, Record, Reference, references
+from secateur.dependency.record import Call, Record, Reference, RootMeanSquare, references
 from secateur.dependency.rules import is_move, rule_for
 from secateur.dependency.step import Step
 
@@ -29,12 +29,14 @@ class Solution:
         partition: The labels.
         values: The labels of every value of the record, by its number.
         state: The labels that parameters and buffers were given, by their number.
+        lifted: Norms by root mean squares over channels that may leave.
     """
 
     record: Record
     partition: Partition
     values: tuple[Labelled, ...]
     state: Mapping[int, Labelled]
+    lifted: tuple[RootMeanSquare, ...] = ()
 
     def labels(self, number: int, dim: int) -> Numbers:
         """The labels of a parameter or buffer along a dimension.
@@ -77,17 +79,27 @@ def solve(record: Record, *, fixed: Mapping[Place, Reason] | None = None, cross_
         >>> str(solution.partition.reason(int(solution.labels(second, 0)[0])))
         "it is the model's output"
     """
-    partition = Partition(cross=cross_norms)
+    return _solved(record, fixed or {}, cross_norms, record.norms)
+
+
+def _solved(
+    record: Record, fixed: Mapping[Place, Reason], cross_norms: bool, norms: tuple[RootMeanSquare, ...]
+) -> Solution:
+    """A solution in which some norms may be made up for; for all that share a weight, or for none."""
+    partition = Partition(cross=cross_norms, liftable=[norm.mean for norm in norms])
     state = _state(record, partition)
-    _pass(record, partition, state, fixed or {})
+    _pass(record, partition, state, fixed)
     partition.settle()
-    values = _pass(record, partition, state, fixed or {})
+    values = _pass(record, partition, state, fixed)
     _unread(record, partition, state, values)
     while _rectangular(partition, values):
         partition.crossed.clear()
         partition.heads.clear()
-        values = _pass(record, partition, state, fixed or {})
-    return Solution(record, partition, tuple(values), state)
+        values = _pass(record, partition, state, fixed)
+    failed = {norm.weight for norm in norms if norm.mean not in partition.lifted}
+    if failed:
+        return _solved(record, fixed, cross_norms, tuple(norm for norm in norms if norm.weight not in failed))
+    return Solution(record, partition, tuple(values), state, norms)
 
 
 def _state(record: Record, partition: Partition) -> dict[int, Labelled]:

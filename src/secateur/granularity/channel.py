@@ -28,7 +28,7 @@ from secateur.granularity.layers import Granularity
 from secateur.index_maps import Arange, IndexMap, Stored
 from secateur.names import spelled_out
 from secateur.recipe import Recipe
-from secateur.units import ParameterAxis, Role, Units
+from secateur.units import Eps, ParameterAxis, Role, Units
 
 BESIDE = ("running", "direction")
 
@@ -255,6 +255,7 @@ def _units(model: nn.Module, solution: Solution, group: Coupled, told: Mapping[t
         beside=beside,
         attributes=attributes,
         crosses=_crossing(solution, group),
+        rescaled=_rescaled(solution, group),
     )
 
 
@@ -264,6 +265,13 @@ def _crossing(solution: Solution, group: Coupled) -> str:
         if np.isin(solution.partition.seen(core), group.roots).any():
             return str(reason)
     return ""
+
+
+def _rescaled(solution: Solution, group: Coupled) -> dict[str, Eps]:
+    """Norms by root mean squares of which a group takes from the weight."""
+    touched = {slot.number: slot.name for slot in group.index}
+    norms = [norm for norm in solution.lifted if norm.weight in touched]
+    return {touched[norm.weight]: Eps(norm.eps, norm.value) for norm in norms if norm.eps is not None}
 
 
 def _frozen(solution: Solution) -> Iterator[tuple[str, Units]]:

@@ -17,6 +17,7 @@ from secateur.plan import Plan
 from secateur.plan.slices import stays
 from secateur.surgery.classes import refresh
 from secateur.surgery.graph import graphed
+from secateur.surgery.norms import rescale
 from secateur.surgery.optimizer import carried, check_state
 from secateur.surgery.program import Program, program
 from secateur.surgery.proof import TOLERANCE, difference, nothing_of, provable
@@ -85,7 +86,8 @@ def shrink(
 ) -> nn.Module | tuple[nn.Module, Optimizer]:
     """The smaller dense model: what a plan removes is taken out of every parameter and buffer.
 
-    The result is a plain module of the same class, with fewer channels; integers that held old sizes are rewritten. It
+    The result is a plain module of the same class, with fewer channels; integers that held old sizes are rewritten, and
+    the weight and eps of norms by root mean squares make up for the channels that their mean has lost. It
     computes what the masked model does: `shrink(m, p)(x) == mask(m, p)(x)`. That is proved on a copy with its weights
     perturbed, so that nothing is zero by initialisation, and on fresh inputs. A group that fails is put back, with a
     warning that names it.
@@ -94,7 +96,8 @@ def shrink(
         model: The model; it is left as it is.
         plan: Made with a granularity that couples channels.
         optimizer: To train on from where this model's training stands: moments lose what their parameters lose. One
-            that goes weight by weight, as SGD and Adam do, then takes the steps that it would take on the masked model.
+            that goes weight by weight, as SGD and Adam do, then takes the steps that it would take on the masked model,
+            but for weights of norms that have been rescaled.
             It is left as it is. A learning-rate scheduler is bound to the new one by `scheduler.optimizer = optimizer`.
         example: Inputs for the proof; left out: those that the granularity was given. A plan that was read from a file
             has none, and is carried out without proof then.
@@ -183,6 +186,7 @@ def _without(model: Model, plan: Plan) -> Model:
         for name, value in plan.updates.items():
             tensors(small)[name].copy_(value)
     _cut(small, slices)
+    rescale(model, small, plan)
     return small
 
 
