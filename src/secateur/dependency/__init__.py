@@ -1,6 +1,7 @@
 """Which channels must leave together: a forward pass is recorded, and labels ride along the record."""
 
 from secateur.dependency.contributions import contributions
+from secateur.dependency.deadline import Deadline, within
 from secateur.dependency.groups import Coupled, Slot, coupled, stays
 from secateur.dependency.masked import masked_replay
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
@@ -20,6 +21,7 @@ __all__ = [
     "Call",
     "Coupled",
     "Cut",
+    "Deadline",
     "Expression",
     "Operation",
     "Record",
@@ -48,4 +50,5 @@ __all__ = [
     "solve",
     "stays",
     "tensors_in",
+    "within",
 ]

@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from secateur.dependency.deadline import OutOfTime
 from secateur.dependency.record import Call, Record, Reference, RootMeanSquare, references
 from secateur.units import Attribute
 
@@ -35,6 +36,9 @@ def traced(model: nn.Module, found: Record, again: Callable[[], Record]) -> tupl
 
     Returns:
         The norms whose weight is read by nothing else, and whose eps changes nothing else.
+
+    Raises:
+        OutOfTime: Recording takes too long.
     """
     chains = _alone(found, list(_chains(found)))
     tried = dict(_candidates(model, found, chains))
@@ -43,6 +47,8 @@ def traced(model: nn.Module, found: Record, again: Callable[[], Record]) -> tupl
     with _changed(model, tried):
         try:
             other = again()
+        except OutOfTime:
+            raise
         except Exception:  # whatever it is: nothing is certain
             return ()
     changed = _differing(found, other)

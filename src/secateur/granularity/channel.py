@@ -22,6 +22,7 @@ from secateur.dependency import (
     roles,
     solve,
     stays,
+    within,
 )
 from secateur.errors import ModelError
 from secateur.granularity.layers import Granularity
@@ -32,13 +33,22 @@ from secateur.units import Eps, ParameterAxis, Role, Units
 
 BESIDE = ("running", "direction")
 
+# Many times what the largest models of today take; what runs longer has an example that is too large.
+TIME_LIMIT = 300.0
+
 
 Pick = int | Mapping[str, int]
 """A number for all groups, or by name or pattern."""
 
 
 def channel(
-    example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms: bool = False, graph: bool = False
+    example: Any,
+    *,
+    round_to: Pick = 1,
+    minimum: Pick = 1,
+    cross_norms: bool = False,
+    graph: bool = False,
+    time_limit: float | None = TIME_LIMIT,
 ) -> Granularity:
     """Coupled channels: a unit is all that has to leave so that the model without it equals the model with it masked.
 
@@ -60,13 +70,16 @@ def channel(
         graph: Whether channels may leave whose number the model's code borrows from elsewhere, as in
             `width // num_heads`. The code cannot follow then: shrink such plans with `graph=True`, which returns the
             operations in place of the code.
+        time_limit: Seconds that recording and solving may take, each time it is called; None: any. It is looked at with
+            every operation on tensors, so one long operation, or a loop without any, is not cut short.
 
     Returns:
         Granularity: one group for each set of channels that touch the same parameters, named by the layer that makes
         them.
 
     Raises:
-        ModelError: When it is called, if the model is wrapped or scripted, or fails on the example.
+        ModelError: When it is called, if the model is wrapped or scripted, fails on the example, or takes too long; the
+            message says where it was.
 
     Reference:
         Fang, Ma, Song, Mi, Wang (2023), DepGraph: Towards Any Structural Pruning, section 3, for the problem.
@@ -81,7 +94,7 @@ def channel(
     """
     return Recipe(
         _name_of("channel", round_to, minimum, cross_norms, graph),
-        _Channel(example, round_to, minimum, cross_norms, graph=graph),
+        _Channel(example, round_to, minimum, cross_norms, graph=graph, time_limit=time_limit),
     )
 
 
@@ -136,6 +149,7 @@ class _Channel:
     cross_norms: bool
     only_heads: bool = False
     graph: bool = False
+    time_limit: float | None = TIME_LIMIT
 
     def __call__(self, model: nn.Module) -> dict[str, Units]:
         """Record the model and solve for its groups.
@@ -163,9 +177,11 @@ class _Channel:
             The labels of everything.
         """
         _bare(model)
+        deadline = within(self.time_limit)
+        record = record_all(model, self.example, deadline=deadline)
         if self.graph:
-            return solve(record_all(model, self.example), cross_norms=self.cross_norms)
-        return fitted(model, record_all(model, self.example), cross_norms=self.cross_norms)
+            return solve(record, cross_norms=self.cross_norms, deadline=deadline)
+        return fitted(model, record, cross_norms=self.cross_norms, deadline=deadline)
 
     def _rounded(self, groups: dict[str, Units]) -> dict[str, Units]:
         """What stays, in units: a unit may be several channels of the layer that makes them."""

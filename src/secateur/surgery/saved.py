@@ -27,9 +27,9 @@ WRONG = (AssertionError, AttributeError, KeyError, IndexError, OverflowError, Ru
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a model to one safetensors file: its tensors, and the integers that its modules hold.
 
-    Integers are all written, since nothing is hung on the model that would say which ones `shrink` has rewritten. So are
-    floating-point numbers beside parameters, such as the eps of a norm. Not kept: train or eval mode, what requires a
-    gradient, devices.
+    Integers are all written, since nothing is hung on the model that would say which of them `shrink` has rewritten.
+    So are floating-point numbers beside parameters, such as the eps of a norm. Not kept: train or eval mode, what
+    requires a gradient, devices.
 
     Args:
         model: Usually what `shrink` returned; any module.
