@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Vaswani et al. (2017), Attention Is All You Need, section 3.2.2, with one projection for queries, keys, values."""
+    """Vaswani et al. (2017), Attention Is All You Need, section 3.2.2, with one projection for all three."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

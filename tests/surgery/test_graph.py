@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -277,6 +278,33 @@ def test_a_graph_needs_an_example_and_groups_of_this_model(tmp_path: Any) -> Non
     )
     with pytest.raises(sc.PlanError, match="not those of the recorded operations"):
         sc.shrink(model, sc.Plan((replace(part, units=rows),)), example=example, graph=True)
+
+
+def test_a_name_that_graphs_have_for_themselves_is_refused() -> None:
+    model = nn.Sequential(OrderedDict(graph=nn.Linear(3, 4), last=nn.Linear(4, 2)))
+    example = torch.zeros(1, 3)
+    with pytest.raises(sc.PlanError, match="'graph' is a name that"):
+        sc.shrink(model, half(model, example), graph=True)
+
+
+def test_weights_of_one_graph_go_into_another_by_a_file(tmp_path: Any) -> None:
+    model, example = attention()
+    plan = half(model, example, graph=True)
+    small = sc.shrink(model, plan, graph=True)
+    sc.save(small, tmp_path / "small.safetensors")
+    again = sc.shrink(Attention().eval(), plan, graph=True, prove=False)
+    assert not torch.equal(again(example), small(example))
+    assert torch.equal(sc.restore(tmp_path / "small.safetensors", again)(example), small(example))
+
+
+def test_a_model_without_values_has_a_graph() -> None:
+    with torch.device("meta"):
+        model, example = Tied().eval(), torch.zeros(2, 3, dtype=torch.long)
+    groups = granularity.channel(example, graph=True)(model)
+    parts = [sc.Part(name, one, torch.arange(one.n_units) < max(1, one.n_units // 2)) for name, one in groups.items()]
+    plan = sc.Plan(tuple(replace(one, keep=one.keep | bool(one.units.frozen)) for one in parts))
+    small = sc.shrink(model, plan, example=example, graph=True, prove=False)
+    assert small(torch.zeros(5, 3, dtype=torch.long, device="meta")).shape == (5, 3, 7)
 
 
 def test_a_plan_that_the_code_can_follow_goes_into_a_graph_as_well() -> None:

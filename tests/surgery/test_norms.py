@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import secateur as sc
 from secateur import allocation, criteria, granularity
+from secateur.surgery.floats import read_float, restore_floats
 from tests.zoo.norms import Decoder, Scale
 from tests.zoo.specimen import perturb
 from tests.zoo.table import ZOO
@@ -73,6 +74,18 @@ def test_plans_and_smaller_models_go_through_files(name: str, tmp_path: Path) ->
     sc.save(small, tmp_path / "small.safetensors")
     again = sc.restore(tmp_path / "small.safetensors", ZOO[name].network()).eval()
     assert torch.equal(again(example), small(example))
+
+
+@pytest.mark.parametrize("item", [("", "_x", 1.0), ("", "eps", 1), ("", "eps", math.nan), (0, "eps", 1.0)])
+def test_a_file_says_nothing_but_numbers_of_modules(item: tuple[Any, Any, Any]) -> None:
+    with pytest.raises(ValueError, match="is no number of a module"):
+        read_float(*item)
+
+
+def test_only_numbers_that_a_model_has_are_set() -> None:
+    norm = nn.RMSNorm(4)
+    restore_floats(norm, {("", "eps"): 0.5, ("", "normalized_shape"): 2.0, ("", "other"): 3.0})
+    assert (norm.eps, norm.normalized_shape, hasattr(norm, "other")) == (0.5, (4,), False)
 
 
 def test_a_norm_beside_one_that_is_crossed() -> None:

@@ -52,6 +52,9 @@ def graphed(model: nn.Module, plan: Plan, made: Program, small: nn.Module) -> fx
     calls, follows = resized(made, cut)
     graph = _Writer(made, calls, follows, _argument_names(model)).written()
     module = fx.GraphModule(nn.Module(), fx.Graph(), type(model).__name__)
+    taken = [name for name in (*small._modules, *small._parameters, *small._buffers) if hasattr(module, name)]
+    if taken:
+        raise PlanError(f"{taken[0]!r} is a name that torch.fx.GraphModule has for itself: rename it in the model")
     for name, tensor in tensors(small).items():
         path, _, last = name.rpartition(".")
         _hold(_owner(module, path), last, tensor, last not in small.get_submodule(path)._non_persistent_buffers_set)

@@ -38,6 +38,25 @@ def cuts(model: nn.Module, plan: Plan, found: Record) -> Iterator[Cut]:
             yield of_plan(plan, way())
 
 
+def closest(model: nn.Module, plan: Plan, found: Record) -> Cut:
+    """The cut that agrees with a plan; if none does, one without what stays in this record.
+
+    Args:
+        model: The model.
+        plan: Its groups' units are slices.
+        found: A forward pass of the model.
+
+    Returns:
+        The cut.
+    """
+    tried: list[Cut] = []
+    for cut in cuts(model, plan, found):
+        tried.append(cut)
+        if agrees(cut, plan):
+            break
+    return tried[-1]
+
+
 def of_plan(plan: Plan, solution: Solution) -> Cut:
     """What a plan takes out, as labels of a solution.
 

@@ -17,7 +17,7 @@ from secateur.dependency import masked_replay, record, tensors_in
 from secateur.errors import PlanError
 from secateur.masking import mask
 from secateur.plan import Part, Plan
-from secateur.surgery.labels import agrees, cuts
+from secateur.surgery.labels import closest
 from secateur.surgery.tensors import tensors
 
 Carve = Callable[[nn.Module, Plan], nn.Module]
@@ -128,8 +128,7 @@ def _masked(model: nn.Module, plan: Plan, inputs: Any) -> list[Tensor]:
     crossing = any(part.units.crosses and not bool(part.keep.all()) for part in plan.parts)
     if not crossing:
         return _outputs(mask(model, plan), inputs)
-    tried = list(cuts(model, plan, record(model, inputs, compute=True)))
-    cut = next((one for one in tried if agrees(one, plan)), tried[-1])
+    cut = closest(model, plan, record(model, inputs, compute=True))
     state = {name: value.detach() for name, value in tensors(model).items()}
     return list(masked_replay(cut, state, tuple(tensors_in(inputs))))
 
