@@ -53,10 +53,12 @@ class Eps:
     Args:
         attribute: Which attribute holds it.
         value: What it is where the attribute says None.
+        offset: What the norm adds to its weight.
     """
 
     attribute: Attribute
     value: float
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,16 @@ def test_of_four_channels_one_stays(norm: nn.Module) -> None:
     assert sc.mask(model, plan)(example).item() == pytest.approx(4 / math.sqrt(4 + eps), rel=1e-6)
 
 
+def test_what_is_added_to_the_weight_grows_with_it() -> None:
+    """1 + 1 becomes 2 * 2, of which 1 is added."""
+    model, example = tiny(Scale(4, offset=1.0)), torch.ones(1, 1)
+    units = granularity.channel(example)(model)["first"]
+    plan = sc.Plan((sc.Part("first", units, torch.arange(4) == 3),), example=example)
+    small = sc.shrink(model, plan)
+    assert small.norm.weight.tolist() == [3.0]
+    assert small(example).item() == pytest.approx(sc.mask(model, plan)(example).item(), rel=1e-6)
+
+
 def test_an_eps_that_torch_chooses_becomes_a_number() -> None:
     model, example = tiny(nn.RMSNorm(4)), torch.ones(1, 1)
     small = sc.shrink(model, half(model, example))

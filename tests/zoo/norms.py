@@ -196,7 +196,7 @@ for _how in ("rsqrt", "power", "root", "reciprocal"):
     )
 add("root mean square of torch", words(), STREAM)(partial(Decoder, partial(nn.RMSNorm, eps=0.05)))
 add("root mean square of torch with its own eps", words(), STREAM)(partial(Decoder, nn.RMSNorm))
-add("root mean square with one added to the weight", words(), "up.weight:0 down.weight:1", frozen=STREAM)(
+add("root mean square with one added to the weight", words(), STREAM, units={"table.weight:1": 12})(
     partial(Decoder, partial(Scale, offset=1.0))
 )
 

@@ -147,6 +147,7 @@ class RootMeanSquare:
         mean: Number of the mean.
         shifted: Number of the mean with eps added.
         weight: Number of the parameter that the normalised value is multiplied by.
+        offset: What is added to it before.
         eps: The attribute that holds eps; None if that is not known.
         value: Of eps, as it was recorded.
     """
@@ -154,6 +155,7 @@ class RootMeanSquare:
     mean: int
     shifted: int
     weight: int
+    offset: float
     eps: Attribute | None
     value: float
 

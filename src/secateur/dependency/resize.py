@@ -99,7 +99,10 @@ class Cut:
         """
         for dim, kept in self._cut_along(number):
             tensor = tensor.index_select(dim, _where(kept, tensor))
-        return tensor * math.sqrt(self._ratios[number]) if number in self._ratios else tensor
+        if number not in self._ratios:
+            return tensor
+        offset = next(norm.offset for norm in self.solution.lifted if norm.weight == number)
+        return (tensor + offset) * math.sqrt(self._ratios[number]) - offset
 
     @cached_property
     def _ratios(self) -> dict[int, float]:

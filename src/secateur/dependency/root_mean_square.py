@@ -2,7 +2,7 @@
 
 Of `n` channels `m` stay. Masked ones add nothing to the sum of squares `S`, so plain masking computes
 `x / sqrt(S/n + eps) * w`, and the smaller model `x / sqrt(S/m + eps') * w'`. Both are equal for `eps' = eps * n/m` and
-`w' = w * sqrt(n/m)`.
+`w' = w * sqrt(n/m)`; where a number is added to the weight first, both together are what grows.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def _to_each_its_own(one: RootMeanSquare, known: list[RootMeanSquare], chains: l
     """Whether a weight has one eps, and this eps no other weight, and all of its norms are known."""
     alike = [other for other in known if other.weight == one.weight or other.eps == one.eps]
     whole = sum(chain.weight == one.weight for chain in chains) == len(alike)
-    return whole and all((other.weight, other.eps) == (one.weight, one.eps) for other in alike)
+    same = (one.weight, one.offset, one.eps)
+    return whole and all((other.weight, other.offset, other.eps) == same for other in alike)
 
 
 def _chains(found: Record) -> Iterator[RootMeanSquare]:
@@ -82,9 +83,8 @@ def _chains(found: Record) -> Iterator[RootMeanSquare]:
             continue
         weights = [held[number] for number in references(weighted) if number in held]
         size = found.values[call.given["self"].number].shape[-1]
-        if len(weights) == 1 and found.values[weights[0]].shape == (size,):
-            number = shift.results[0]
-            yield RootMeanSquare(call.results[0], number or 0, weights[0], None, float(shift.given["other"]))
+        if len(weights) == 1 and found.values[weights[0][0]].shape == (size,):
+            yield RootMeanSquare(call.results[0], shift.results[0] or 0, *weights[0], None, float(shift.given["other"]))
 
 
 def _over_last(found: Record, call: Call) -> bool:
@@ -144,15 +144,28 @@ def _next(found: Record, uses: Mapping[int, list[int]], number: int | None) -> C
     return None if last is None else found.calls[uses[last][0]]
 
 
-def _held(found: Record) -> dict[int, int]:
-    """The parameter that a value is, cast or not."""
-    held = {number: number for number in found.numbers("parameter")}
+def _held(found: Record) -> dict[int, tuple[int, float]]:
+    """The parameter that a value is, cast or not, and a number that has been added."""
+    held = {number: (number, 0.0) for number in found.numbers("parameter")}
     for call in found.calls:
-        if call.name == CAST and call.results[0] is not None:
-            source = call.given["self"].number
-            if source in held:
-                held[call.results[0]] = held[source]
+        if _passes(call, held) and call.results[0] is not None:
+            parameter, offset = held[_source(call)]
+            held[call.results[0]] = (parameter, offset + float(call.given.get("other", 0)))
     return held
+
+
+def _passes(call: Call, held: Mapping[int, tuple[int, float]]) -> bool:
+    """Whether an operation hands on a parameter: casts it, or adds a number to it, not in place."""
+    if _source(call) not in held or call.op._schema.is_mutable:
+        return False
+    other = call.given.get("other")
+    adds = call.name == "add" and type(other) in (int, float) and call.given.get("alpha", 1) == 1
+    return call.name == CAST or adds
+
+
+def _source(call: Call) -> int:
+    source = call.given.get("self")
+    return source.number if isinstance(source, Reference) else -1
 
 
 def _alone(found: Record, chains: list[RootMeanSquare]) -> list[RootMeanSquare]:
@@ -160,9 +173,10 @@ def _alone(found: Record, chains: list[RootMeanSquare]) -> list[RootMeanSquare]:
     held = _held(found)
     read: dict[int, int] = {}
     for call in found.calls:
-        for number in references(call) if call.name != CAST else ():
+        for number in references(call) if not _passes(call, held) else ():
             if number in held:
-                read[held[number]] = read.get(held[number], 0) + 1
+                read[held[number][0]] = read.get(held[number][0], 0) + 1
+    returned = {held[number][0] for number in found.outputs if number in held}
     count = {chain.weight: 0 for chain in chains}
     for chain in chains:
         count[chain.weight] += 1
@@ -171,7 +185,7 @@ def _alone(found: Record, chains: list[RootMeanSquare]) -> list[RootMeanSquare]:
         for chain in chains
         if read.get(chain.weight) == count[chain.weight]
         and len(found.values[chain.weight].names) == 1
-        and chain.weight not in found.outputs
+        and chain.weight not in returned
     ]
 
 

@@ -287,7 +287,7 @@ def _rescaled(solution: Solution, group: Coupled) -> dict[str, Eps]:
     """Norms by root mean squares of which a group takes from the weight."""
     touched = {slot.number: slot.name for slot in group.index}
     norms = [norm for norm in solution.lifted if norm.weight in touched]
-    return {touched[norm.weight]: Eps(norm.eps, norm.value) for norm in norms if norm.eps is not None}
+    return {touched[norm.weight]: Eps(norm.eps, norm.value, norm.offset) for norm in norms if norm.eps is not None}
 
 
 def _frozen(solution: Solution) -> Iterator[tuple[str, Units]]:

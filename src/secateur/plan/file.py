@@ -98,7 +98,8 @@ def _units(units: Units) -> dict[str, Any]:
     beside = [[axis.parameter, axis.axis, _map(inner)] for axis, inner in units.beside.items()]
     attributes = [[one.module, list(one.path), parts] for one, parts in units.attributes.items()]
     rescaled = [
-        [name, one.attribute.module, list(one.attribute.path), one.value] for name, one in units.rescaled.items()
+        [name, one.attribute.module, list(one.attribute.path), one.value, one.offset]
+        for name, one in units.rescaled.items()
     ]
     more = {"beside": beside, "attributes": attributes, "crosses": units.crosses, "rescaled": rescaled}
     more |= {"step": units.step, "least": units.least}
@@ -172,10 +173,10 @@ def _attribute(module: Any, path: Any) -> Attribute:
     return Attribute(_text(module), steps)
 
 
-def _eps(module: Any, path: Any, value: Any) -> Eps:
-    if type(value) is not float or not 0 < value < math.inf:
-        raise ValueError(f"{value!r} is no eps")
-    return Eps(_attribute(module, path), value)
+def _eps(module: Any, path: Any, value: Any, offset: Any) -> Eps:
+    if type(value) is not float or not 0 < value < math.inf or type(offset) is not float or not math.isfinite(offset):
+        raise ValueError(f"{value!r} and {offset!r} are no eps and no number added to a weight")
+    return Eps(_attribute(module, path), value, offset)
 
 
 def _read_map(tree: Any, depth: int = 0) -> IndexMap:

@@ -34,7 +34,7 @@ def rescale(model: nn.Module, small: nn.Module, plan: Plan) -> None:
         steps = [*sorted({*sizes, len(before[name])}, reverse=True), len(after[name])]
         for more, less in pairwise(steps):
             with torch.no_grad():
-                after[name].mul_(math.sqrt(more / less))
+                after[name].add_(eps.offset).mul_(math.sqrt(more / less)).sub_(eps.offset)
             _grow(small, eps, more / less)
 
 

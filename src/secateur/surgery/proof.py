@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from secateur.batches import call, device_of, drop_caches, mode, to_device
 from secateur.dependency import masked_replay, record, tensors_in
-from secateur.errors import PlanError
+from secateur.errors import ModelError, PlanError
 from secateur.masking import mask
 from secateur.plan import Part, Plan
 from secateur.surgery.labels import closest
@@ -26,7 +26,7 @@ Carve = Callable[[nn.Module, Plan], nn.Module]
 TOLERANCE = 1e-3
 
 
-def provable(model: nn.Module, plan: Plan, example: Any, carve: Carve) -> Plan:
+def provable(model: nn.Module, plan: Plan, example: Any, carve: Carve, *, graph: bool = False) -> Plan:
     """A plan without the groups for which the smaller model differs from the masked one.
 
     Args:
@@ -34,16 +34,23 @@ def provable(model: nn.Module, plan: Plan, example: Any, carve: Carve) -> Plan:
         plan: What leaves.
         example: Inputs that the model takes.
         carve: From a model and a plan to the smaller model.
+        graph: Whether that is a graph of what was recorded.
 
     Returns:
         The plan, groups that fail put back.
 
     Raises:
         PlanError: The groups fail only together, so that none can be named.
+        ModelError: The graph of the whole model differs from the model already.
     """
     worst = difference(model, plan, example, carve)
     if worst <= TOLERANCE:
         return plan
+    if graph and difference(model, _nothing_of(plan), example, carve) > TOLERANCE:
+        raise ModelError(
+            f"{type(model).__name__} runs other operations on other inputs, or draws random numbers: a graph would "
+            "hold for the example alone. Leave out graph=True"
+        )
     failed = {
         part.name
         for part in plan.parts
@@ -65,15 +72,7 @@ def _only(plan: Plan, part: Part) -> Plan:
     return replace(plan, parts=tuple(one if one is part else _back(one) for one in plan.parts), updates={})
 
 
-def nothing_of(plan: Plan) -> Plan:
-    """A plan that takes nothing out.
-
-    Args:
-        plan: Any.
-
-    Returns:
-        It with every group whole.
-    """
+def _nothing_of(plan: Plan) -> Plan:
     return replace(plan, parts=tuple(map(_back, plan.parts)), updates={})
 
 

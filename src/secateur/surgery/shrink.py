@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 from torch.optim import Optimizer
 
 from secateur.batches import drop_caches
-from secateur.errors import ModelError, PlanError
+from secateur.errors import PlanError
 from secateur.masking import check_fits
 from secateur.plan import Plan
 from secateur.plan.slices import stays
@@ -20,7 +20,7 @@ from secateur.surgery.graph import graphed
 from secateur.surgery.norms import rescale
 from secateur.surgery.optimizer import carried, check_state
 from secateur.surgery.program import Program, program
-from secateur.surgery.proof import TOLERANCE, difference, nothing_of, provable
+from secateur.surgery.proof import provable
 from secateur.surgery.tensors import Slices, sliced, tensors
 from secateur.units import Attribute
 
@@ -141,12 +141,7 @@ def shrink(
 
     small = carve(model, plan) if graph else None  # fails at once where the graph cannot be made
     if prove and inputs is not None:
-        if graph and difference(model, nothing_of(plan), inputs, carve) > TOLERANCE:
-            raise ModelError(
-                f"{type(model).__name__} runs other operations on other inputs, or draws random numbers: a graph would "
-                "hold for the example alone. Leave out graph=True"
-            )
-        proved = provable(model, plan, inputs, carve)
+        proved = provable(model, plan, inputs, carve, graph=graph)
         small, plan = small if proved is plan else None, proved
     if small is None:
         small = carve(model, plan)
