@@ -47,6 +47,21 @@ class Attribute:
 
 
 @dataclass(frozen=True)
+class Eps:
+    """The small number that a norm adds before it takes the root.
+
+    Args:
+        attribute: Which attribute holds it.
+        value: What it is where the attribute says None.
+        offset: What the norm adds to its weight.
+    """
+
+    attribute: Attribute
+    value: float
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
 class Units:
     """One group of units that are pruned alike.
 
@@ -63,6 +78,8 @@ class Units:
         attributes: Integers of the model that get smaller: by how much for each unit, int64 `(n_units,)`.
         crosses: Where a mean or variance is taken over the units, so that without some it is taken over fewer; empty:
             nowhere, and removing is masking.
+        rescaled: Weights of norms by root mean squares that grow by the root of positions before over positions after,
+            so that removing is masking though a mean is taken over the units; and the eps that grows by that ratio.
         step: So many units leave at once, so that what stays is a multiple of it.
         least: So many units stay in every scope at least.
 
@@ -90,6 +107,7 @@ class Units:
     beside: Mapping[ParameterAxis, IndexMap] = field(default_factory=dict)
     attributes: Mapping[Attribute, Tensor] = field(default_factory=dict)
     crosses: str = ""
+    rescaled: Mapping[str, Eps] = field(default_factory=dict)
     step: int = 1
     least: int = 1
     n_units: int = field(init=False)

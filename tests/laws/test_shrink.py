@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from secateur.batches import call
 from secateur.dependency.recorder import tensors_in
 from secateur.plan import Part
 from secateur.surgery import shrink
+from secateur.units import Units
 from tests.zoo.table import ZOO
 
 
@@ -26,9 +28,14 @@ def outputs(model: nn.Module, example: Any) -> list[Tensor]:
 
 def random_plan(model: nn.Module, example: Any, seed: int) -> sc.Plan:
     """Of every group that is free, some units leave and one at least stays."""
+    return random_parts(granularity.channel(example)(model), seed)
+
+
+def random_parts(groups: Mapping[str, Units], seed: int) -> sc.Plan:
+    """The same of groups that are there already."""
     generator = torch.Generator().manual_seed(seed)
     parts = []
-    for name, units in granularity.channel(example)(model).items():
+    for name, units in groups.items():
         keep = torch.ones(units.n_units, dtype=torch.bool)
         if not units.frozen:
             gone = int(torch.randint(units.n_units, (), generator=generator))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from tests.zoo.specimen import Specimen, collector, conv, features, images, sequences
+from tests.zoo.specimen import Specimen, collector, conv, features, images, sequences, words
 
 NORMS: dict[str, Specimen] = {}
 add = collector(NORMS)
@@ -125,11 +127,12 @@ def global_response_norm() -> nn.Module:
 @add(
     "root mean square norm",
     sequences(),
+    "enter.weight:0 weight:0 up.weight:1",
     "up.weight:0 down.weight:1",
-    frozen="enter.weight:0 weight:0 up.weight:1 down.weight:0",
+    frozen="down.weight:0",
 )
 class Rms(nn.Module):
-    """A mean over all features keeps them, unless weight and eps are rescaled."""
+    """A mean over all features, which weight and eps can make up for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,6 +147,98 @@ class Rms(nn.Module):
         x = x.to(torch.float32)
         x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
         return self.down(F.silu(self.up(self.weight * x)))
+
+
+class Decoder(nn.Module):
+    """A residual stream with norms before every layer, written as language models write them."""
+
+    def __init__(self, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 12)
+        self.before, self.after = norm(12), norm(12)
+        self.up, self.gate, self.down = nn.Linear(12, 16), nn.Linear(12, 16), nn.Linear(16, 12)
+        self.head = nn.Linear(12, 10, bias=False)
+
+    def forward(self, words: Tensor) -> Any:
+        x = self.table(words)
+        y = self.before(x)
+        x = x + self.down(F.silu(self.gate(y)) * self.up(y))
+        return self.head(self.after(x))
+
+
+class Scale(nn.Module):
+    """Divided by the root mean square in single precision; `how` to write it, and what is added to the weight."""
+
+    def __init__(self, width: int, how: str = "rsqrt", offset: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.variance_epsilon, self.how, self.offset = 0.05, how, offset
+
+    def forward(self, x: Tensor) -> Any:
+        squares = x.float().square().mean(-1, keepdim=True) + self.variance_epsilon
+        match self.how:
+            case "rsqrt":
+                y = x * squares.rsqrt()
+            case "power":
+                y = x * squares**-0.5
+            case "root":
+                y = x / squares.sqrt()
+            case _:
+                y = x * squares.sqrt().reciprocal()
+        weight = self.weight if not self.offset else self.weight + self.offset
+        return y.to(x.dtype) * weight
+
+
+STREAM = "table.weight:1 before.weight:0 after.weight:0 up.weight:1 gate.weight:1 down.weight:0 head.weight:1"
+for _how in ("rsqrt", "power", "root", "reciprocal"):
+    add(f"root mean square by {_how}", words(), STREAM, units={"table.weight:1": 12})(
+        partial(Decoder, partial(Scale, how=_how))
+    )
+add("root mean square of torch", words(), STREAM)(partial(Decoder, partial(nn.RMSNorm, eps=0.05)))
+add("root mean square of torch with its own eps", words(), STREAM)(partial(Decoder, nn.RMSNorm))
+add("root mean square with one added to the weight", words(), STREAM, units={"table.weight:1": 12})(
+    partial(Decoder, partial(Scale, offset=1.0))
+)
+
+
+@add("root mean square twice by one module", words(), STREAM.replace(" after.weight:0", ""))
+class Once(Decoder):
+    """One norm for two places: it is rescaled once."""
+
+    def __init__(self) -> None:
+        super().__init__(Scale)
+        del self.after
+
+    def forward(self, words: Tensor) -> Any:
+        x = self.table(words)
+        y = self.before(x)
+        x = x + self.down(F.silu(self.gate(y)) * self.up(y))
+        return self.head(self.before(x))
+
+
+@add("root mean square of what is shifted", words(), "up.weight:0 down.weight:1", frozen=STREAM)
+class Shifted(Decoder):
+    """Where channels are masked the mean meets the shift, so that they have to stay."""
+
+    def __init__(self) -> None:
+        super().__init__(Scale)
+
+    def forward(self, words: Tensor) -> Any:
+        x = self.table(words) + 0.3
+        y = self.before(x)
+        x = x + self.down(F.silu(self.gate(y)) * self.up(y))
+        return self.head(self.after(x))
+
+
+@add("root mean square whose weight is read again", words(), "up.weight:0 down.weight:1", frozen=STREAM)
+class ReadAgain(Decoder):
+    """A weight that counts elsewhere cannot be rescaled."""
+
+    def __init__(self) -> None:
+        super().__init__(Scale)
+
+    def forward(self, words: Tensor) -> Any:
+        return super().forward(words) * self.before.weight.square().sum()
 
 
 class Standardised(nn.Conv2d):

@@ -2,6 +2,7 @@
 
 from secateur.dependency.contributions import contributions
 from secateur.dependency.decisions import decisions
+from secateur.dependency.deadline import Deadline, within
 from secateur.dependency.groups import Coupled, Slot, coupled, stays
 from secateur.dependency.masked import masked_replay
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
@@ -21,6 +22,7 @@ __all__ = [
     "Call",
     "Coupled",
     "Cut",
+    "Deadline",
     "Expression",
     "Operation",
     "Record",
@@ -50,4 +52,5 @@ __all__ = [
     "solve",
     "stays",
     "tensors_in",
+    "within",
 ]

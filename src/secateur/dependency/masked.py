@@ -49,7 +49,7 @@ def masked_replay(cut: Cut, state: Mapping[str, Tensor], inputs: tuple[Tensor, .
 
 def _crosses(cut: Cut, call: Call) -> bool:
     argument = STATISTICS.get(call.name)
-    if argument is None:
+    if argument is None or call.results[0] in cut.lifted:
         return False
     number = call.given[argument].number
     return any(cut.kept(number, dim) is not None for dim in range(len(cut.shape(number))))

@@ -65,16 +65,19 @@ class Partition:
     comes later may say which of the two must stay apart. `settle` then unites what was noted.
     """
 
-    def __init__(self, *, cross: bool = False) -> None:
+    def __init__(self, *, cross: bool = False, liftable: Iterable[int] = ()) -> None:
         """Nothing labelled.
 
         Args:
             cross: Whether channels over which a mean or variance is taken may leave all the same.
+            liftable: Numbers of the values that are means which can be made up for.
         """
         self.labels = Labels()
         self.looking = True
         self.cross = cross
         self.crossed: list[tuple[Numbers, Reason]] = []
+        self.liftable = frozenset(liftable)
+        self.lifted: set[int] = set()
         self.heads: list[Numbers] = []
         self._spoiled: set[int] = set()
         self.notes: list[Note] = []
@@ -252,25 +255,30 @@ class Partition:
                 kept.append(replace(facet, core=collapsed(facet.core, inside)))
         return self.normal(Labelled(given.shape, tuple(kept)))
 
-    def statistic(self, given: Labelled, dims: Iterable[int], reason: Reason) -> Labelled:
+    def statistic(self, given: Labelled, dims: Iterable[int], reason: Reason, made: int | None = None) -> Labelled:
         """Let a mean or variance be taken along some dimensions.
 
         Args:
             given: A tensor.
             dims: Along which it is taken.
             reason: Why something would be fixed.
+            made: Number of the value that it is.
 
         Returns:
             As `fix`; where statistics may be crossed, facets that vary only along these dimensions are left as they
-            are, and what they label is noted.
+            are, and what they label is noted. So they are where a mean can be made up for, of what is zero where it is
+            masked; nothing is crossed then.
         """
-        if not self.cross:
-            return self.fix(given, dims, reason)
         given, inside = self.normal(given), frozenset(dim % max(1, len(given.shape)) for dim in dims)
         through = tuple(facet for facet in given.facets if along(facet.core) <= inside)
+        lifts = made in self.liftable and all(map(self.vanishes, through))
+        if made is not None:
+            (self.lifted.add if lifts else self.lifted.discard)(made)
+        if not lifts and not self.cross:
+            return self.fix(given, inside, reason)
         others = tuple(facet for facet in given.facets if not along(facet.core) <= inside)
         rest = self.fix(Labelled(given.shape, others), inside, reason)
-        if not self.looking:
+        if not self.looking and not lifts:
             self.crossed += [(facet.core, reason) for facet in through]
         return Labelled(given.shape, (*rest.facets, *through))
 

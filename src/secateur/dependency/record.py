@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 
 from secateur.dependency.numbers import Expression
 from secateur.errors import ModelError
+from secateur.units import Attribute
 
 Run = Callable[["Call", dict[int, Tensor]], None]
 Source = Literal["parameter", "buffer", "input", "constant", "computed"]
@@ -139,6 +140,27 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class RootMeanSquare:
+    """A norm by the root of a mean over channels, which a weight and an eps make up for where some leave.
+
+    Args:
+        mean: Number of the mean.
+        shifted: Number of the mean with eps added.
+        weight: Number of the parameter that the normalised value is multiplied by.
+        offset: What is added to it before.
+        eps: The attribute that holds eps; None if that is not known.
+        value: Of eps, as it was recorded.
+    """
+
+    mean: int
+    shifted: int
+    weight: int
+    offset: float
+    eps: Attribute | None
+    value: float
+
+
+@dataclass(frozen=True)
 class Record:
     """A forward pass.
 
@@ -150,6 +172,8 @@ class Record:
         sizes: The integers given to functions that make, cut or group dimensions, in order.
         amounts: The integers that are computed with, each once.
         training: Whether the pass was made in train mode.
+        returned: What the model returned, a `Reference` in place of each tensor.
+        norms: Norms by root mean squares that can be made up for.
     """
 
     values: tuple[Value, ...]
@@ -159,6 +183,8 @@ class Record:
     sizes: tuple[SizeUse, ...] = ()
     amounts: tuple[Amount, ...] = ()
     training: bool = False
+    returned: Any = None
+    norms: tuple[RootMeanSquare, ...] = ()
 
     def numbers(self, *sources: Source) -> tuple[int, ...]:
         """Numbers of the values that come from somewhere.

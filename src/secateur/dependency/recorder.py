@@ -5,23 +5,26 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from secateur import batches
 from secateur.batches import call, device_of, drop_caches, mode, to_device
+from secateur.dependency.deadline import Deadline, OutOfTime
+from secateur.dependency.hygiene import buffers_kept, modules, norms_in_eval, quiet
 from secateur.dependency.numbers import Number
 from secateur.dependency.record import Amount, Call, Record, Reference, SizeUse, Source, Value, as_list, references
+from secateur.dependency.root_mean_square import traced
 from secateur.dependency.sizes import SizeMode
+from secateur.dependency.skeleton import skeleton
 from secateur.dependency.tagging import INTERNAL, tagged
 from secateur.errors import ModelError
 
@@ -29,7 +32,14 @@ from secateur.errors import ModelError
 OWN = (*(str(Path(place).parent) for place in (torch.__file__, __file__)), batches.__file__)
 
 
-def record(model: nn.Module, example: Any, *, compute: bool | None = None, training: bool = False) -> Record:
+def record(
+    model: nn.Module,
+    example: Any,
+    *,
+    compute: bool | None = None,
+    training: bool = False,
+    deadline: Deadline | None = None,
+) -> Record:
     """Write down every operation of a forward pass, without gradients.
 
     Without computing, parameters count as tensors without values, and so does all that is computed from them; what is
@@ -45,12 +55,14 @@ def record(model: nn.Module, example: Any, *, compute: bool | None = None, train
         example: Inputs of a batch, as `finetune` takes them.
         compute: Whether values are really computed; None: only if the pass looks at them.
         training: Whether in train mode, but for batch norms; else in eval mode.
+        deadline: When it has to be done; looked at with every operation.
 
     Returns:
         The record.
 
     Raises:
         ModelError: The forward pass fails on the example, or returns no tensor.
+        OutOfTime: It takes too long.
 
     Example:
         >>> found = record(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.zeros(1, 3))
@@ -61,12 +73,24 @@ def record(model: nn.Module, example: Any, *, compute: bool | None = None, train
     """
     ways = [(False, True), (True, True), (True, False)] if compute is None else [(compute, True), (compute, False)]
     for computed, numbered in ways[:-1]:
-        with suppress(Exception):  # whatever it is: the plainest pass shows whether the model is at fault
-            return _recorded(model, example, compute=computed, numbered=numbered, training=training)
-    return _recorded(model, example, compute=ways[-1][0], numbered=False, training=training)
+        try:
+            return _with_norms(
+                model, example, compute=computed, numbered=numbered, training=training, deadline=deadline
+            )
+        except OutOfTime:
+            raise
+        except Exception:  # noqa: S112  whatever it is: the plainest pass shows whether the model is at fault
+            continue
+    return _with_norms(model, example, compute=ways[-1][0], numbered=False, training=training, deadline=deadline)
 
 
-def record_all(model: nn.Module, example: Any) -> Record:
+def _with_norms(model: nn.Module, example: Any, **how: Any) -> Record:
+    """A record that knows its norms by root mean squares; if there may be some, the pass is made twice."""
+    found = _recorded(model, example, **how)
+    return dataclasses.replace(found, norms=traced(model, found, lambda: _recorded(model, example, **how)))
+
+
+def record_all(model: nn.Module, example: Any, *, deadline: Deadline | None = None) -> Record:
     """Write down a forward pass that reads all parameters, if one of both modes does.
 
     Heads that help while training are only run in train mode, and have to fit the smaller model there.
@@ -74,17 +98,25 @@ def record_all(model: nn.Module, example: Any) -> Record:
     Args:
         model: Any module.
         example: Inputs of a batch.
+        deadline: As for `record`.
 
     Returns:
         The record in eval mode; that in train mode if it reads the same parameters and more.
+
+    Raises:
+        OutOfTime: It takes too long.
     """
-    found = record(model, example)
+    found = record(model, example, deadline=deadline)
     read = read_in(found)
     if not read.issuperset(found.numbers("parameter")):
-        with suppress(ModelError):  # such as a batch norm of a single value
-            trained = record(model, example, training=True)
-            if read < read_in(trained):
-                return trained
+        try:
+            trained = record(model, example, training=True, deadline=deadline)
+        except OutOfTime:
+            raise
+        except ModelError:  # such as a batch norm of a single value
+            return found
+        if read < read_in(trained):
+            return trained
     return found
 
 
@@ -100,22 +132,26 @@ def read_in(found: Record) -> set[int]:
     return set(found.numbers("parameter")).intersection(one for call in found.calls for one in references(call))
 
 
-def _recorded(model: nn.Module, example: Any, *, compute: bool, numbered: bool, training: bool) -> Record:
+def _recorded(
+    model: nn.Module, example: Any, *, compute: bool, numbered: bool, training: bool, deadline: Deadline | None
+) -> Record:
     example = tree_map_only(Tensor, torch.clone, to_device(example, device_of(model)))
-    recorder = _Recorder(model, example, compute=compute)
+    recorder = _Recorder(model, example, compute=compute, deadline=deadline)
     try:
         with (
-            _quiet(),
-            _buffers_kept(model),
+            quiet(),
+            buffers_kept(model),
             _caches_kept(model),
             mode(model, training=training),
-            _norms_in_eval(model),
-            _modules(model) as recorder.stack,
+            norms_in_eval(model),
+            modules(model) as recorder.stack,
             tagged(model) if numbered else nullcontext() as trace,
             recorder,
             SizeMode(recorder, trace) as sizes,
         ):
             output = call(model, example)
+    except OutOfTime:
+        raise
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} failed on the example{recorder.failed}: {type(error).__name__}: {error}. "
@@ -128,9 +164,9 @@ def _recorded(model: nn.Module, example: Any, *, compute: bool, numbered: bool, 
 class _Recorder(TorchDispatchMode):
     """Numbers every tensor and notes every operation."""
 
-    def __init__(self, model: nn.Module, example: Any, *, compute: bool) -> None:
+    def __init__(self, model: nn.Module, example: Any, *, compute: bool, deadline: Deadline | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.compute = compute
+        self.compute, self.deadline, self.of = compute, deadline, type(model).__name__
         self.device = device_of(model)
         self.values: list[Value] = []
         self.calls: list[Call] = []
@@ -173,6 +209,8 @@ class _Recorder(TorchDispatchMode):
             return self._run(func, args, self._on_device(kwargs or {}))
 
     def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        if self.deadline is not None:
+            self.deadline.check(self._stage)
         arguments, keywords = tree_map_only((Tensor, Number), self._plain, (args, kwargs))
         try:
             results = func(*args, **kwargs) if self.compute else self._without_computing(func, args, kwargs)
@@ -215,6 +253,14 @@ class _Recorder(TorchDispatchMode):
         """The module and the line that are running."""
         return self.where(), _line()
 
+    def _stage(self) -> str:
+        module, line = self.place()
+        where = f" at {line}" if line else ""
+        return (
+            f"{self.of} was still running on the example: {len(self.calls)} operations were recorded, the last "
+            f"in {module or 'its own forward'}{where}"
+        )
+
     def number_of(self, tensor: Tensor) -> int | None:
         """The number of a tensor's value, if it has been seen."""
         number: int | None = self.numbers.get(tensor)
@@ -228,7 +274,8 @@ class _Recorder(TorchDispatchMode):
                 f"the model returned a {type(output).__name__} without tensors that can be found; expected tensors, "
                 "also in tuples, lists, dicts and dataclasses"
             )
-        return Record(tuple(self.values), tuple(self.calls), outputs, self.constants, sizes, amounts)
+        returned = skeleton(output, self._reference, tensors_in)
+        return Record(tuple(self.values), tuple(self.calls), outputs, self.constants, sizes, amounts, returned=returned)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -277,46 +324,6 @@ def _line() -> str:
 
 
 @contextmanager
-def _quiet() -> Generator[None, None, None]:
-    """No gradients, attention as its plain operations, and the random generator as it was."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-@contextmanager
-def _buffers_kept(model: nn.Module) -> Generator[None, None, None]:
-    """Buffers and their values as they were, also where the pass puts another tensor in a buffer's place."""
-    held = [(module, dict(module._buffers)) for module in model.modules()]
-    values = [(buffer, buffer.clone()) for _, buffers in held for buffer in buffers.values() if buffer is not None]
-    try:
-        yield
-    finally:
-        for module, buffers in held:
-            module._buffers.update(buffers)
-        for buffer, value in values:
-            buffer.copy_(value)
-
-
-@contextmanager
-def _norms_in_eval(model: nn.Module) -> Generator[None, None, None]:
-    """Batch norms with the statistics they hold, also in train mode: those of a single value have no variance."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
-    before = [module.training for module in norms]
-    for module in norms:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, training in zip(norms, before, strict=True):
-            module.training = training
-
-
-@contextmanager
 def _caches_kept(model: nn.Module) -> Generator[None, None, None]:
     """Attributes that hold tensors as they were: what a pass caches may have no values."""
     modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
@@ -342,25 +349,3 @@ def _caches_kept(model: nn.Module) -> Generator[None, None, None]:
 
 def _holds_tensors(value: Any) -> bool:
     return isinstance(value, Tensor | list | tuple | dict) and next(tensors_in(value), None) is not None
-
-
-@contextmanager
-def _modules(model: nn.Module) -> Generator[list[str], None, None]:
-    """Names of the modules that are running, outermost first."""
-    names = {id(module): name for name, module in model.named_modules()}
-    stack: list[str] = []
-
-    def entered(module: nn.Module, _: Any) -> None:
-        if id(module) in names:
-            stack.append(names[id(module)])
-
-    def left(module: nn.Module, *_: Any) -> None:
-        if id(module) in names:
-            stack.pop()
-
-    handles = [register_module_forward_pre_hook(entered), register_module_forward_hook(left, always_call=True)]
-    try:
-        yield stack
-    finally:
-        for handle in handles:
-            handle.remove()

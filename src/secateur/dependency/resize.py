@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -98,7 +99,27 @@ class Cut:
         """
         for dim, kept in self._cut_along(number):
             tensor = tensor.index_select(dim, _where(kept, tensor))
-        return tensor
+        if number not in self._ratios:
+            return tensor
+        offset = next(norm.offset for norm in self.solution.lifted if norm.weight == number)
+        return (tensor + offset) * math.sqrt(self._ratios[number]) - offset
+
+    @cached_property
+    def _ratios(self) -> dict[int, float]:
+        """Positions before over positions after, of the weights of norms by root mean squares that lose some."""
+        values, weights = self.solution.record.values, {norm.weight for norm in self.solution.lifted}
+        return {one: values[one].shape[0] / self.shape(one)[0] for one in weights if self.kept(one, 0) is not None}
+
+    @cached_property
+    def _shifts(self) -> dict[int, float]:
+        """What an eps grows by, by the number of the value that it has been added to."""
+        lifted = self.solution.lifted
+        return {norm.shifted: self._ratios[norm.weight] for norm in lifted if norm.weight in self._ratios}
+
+    @cached_property
+    def lifted(self) -> frozenset[int]:
+        """Numbers of the means that are made up for."""
+        return frozenset(norm.mean for norm in self.solution.lifted)
 
     def masked(self, number: int, tensor: Tensor) -> Tensor:
         """A parameter with zeros in place of what leaves.
@@ -143,7 +164,8 @@ class Cut:
         Returns:
             The same operation.
         """
-        change = _CHANGES.get(call.name)
+        grows = self._shifts.get(call.results[0] or -1) if call.results else None
+        change = _CHANGES.get(call.name) if grows is None else _grown(grows)
         if change is None:
             return call
         names = [one.name for one in call.op._schema.arguments]
@@ -178,6 +200,11 @@ def _where(mask: NDArray[np.bool_], tensor: Tensor) -> Tensor:
 Change = Callable[[Cut, Call, Mapping[str, Any]], Mapping[str, Any]]
 
 
+def _grown(ratio: float) -> Change:
+    """A number that is added, larger."""
+    return lambda _, __, given: {"other": given["other"] * ratio}
+
+
 def _result(name: str) -> Change:
     """An argument that is the shape of the result."""
 
@@ -185,6 +212,15 @@ def _result(name: str) -> Change:
         return {name: list(_shape(cut, call.results[0]))}
 
     return change
+
+
+def _strided(cut: Cut, call: Call, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Strides in the same order as before; the sizes are those of the source."""
+    shape, old = _shape(cut, call.results[0]), given["stride"]
+    strides, step = [0] * len(shape), 1
+    for dim in sorted(range(len(shape)), key=lambda dim: (old[dim], -dim)):
+        strides[dim], step = step, step * shape[dim]
+    return {"size": list(shape), "stride": strides} if shape != tuple(given["size"]) else {}
 
 
 def _shape(cut: Cut, number: int | None) -> Shape:
@@ -245,6 +281,7 @@ _CHANGES: dict[str, Change] = {
         ("empty", "zeros", "ones", "full", "rand", "randn", "new_empty", "new_zeros", "new_ones", "new_full"),
         _result("size"),
     ),
+    "as_strided": _strided,
     "slice": _slice,
     **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"), _split),
     "repeat": _repeat,

@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from secateur.dependency.classes import limits
+from secateur.dependency.deadline import Deadline
 from secateur.dependency.groups import coupled
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
 from secateur.dependency.partition import Reason
@@ -184,6 +185,7 @@ def fitted(
     *,
     fixed: Mapping[Place, Reason] | None = None,
     cross_norms: bool = False,
+    deadline: Deadline | None = None,
 ) -> Solution:
     """Solve a record so that whatever leaves, the model's own code can be made to fit.
 
@@ -195,19 +197,27 @@ def fitted(
         record: Its forward pass.
         fixed: Dimensions that shall lose nothing in any case.
         cross_norms: As for `solve`.
+        deadline: As for `solve`; looked at in every round too.
 
     Returns:
         The labels.
     """
     stays = {**limits(model, record), **(fixed or {})}
-    solution = solve(record, fixed=stays, cross_norms=cross_norms)
-    for _ in range(ROUNDS):
+    solution = solve(record, fixed=stays, cross_norms=cross_norms, deadline=deadline)
+    for done in range(ROUNDS):
+        if deadline is not None:
+            deadline.check(_stage, done, stays)
         misfits = dict(_misfits(model, solution))
         if not misfits.keys() - stays.keys():
             break
         stays = {**misfits, **stays}
-        solution = solve(record, fixed=stays, cross_norms=cross_norms)
+        solution = solve(record, fixed=stays, cross_norms=cross_norms, deadline=deadline)
     return solution
+
+
+def _stage(done: int, stays: Mapping[Place, Reason]) -> str:
+    last = f", the last: {next(iter(stays.values()))}" if stays else ""
+    return f"sizes were still being fitted to the model's code: {done} rounds, {len(stays)} dimensions held{last}"
 
 
 def _misfits(model: nn.Module, solution: Solution) -> Iterator[tuple[Place, Reason]]:

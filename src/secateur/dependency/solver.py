@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from torch.utils._pytree import tree_map_only
 
+from secateur.dependency.deadline import Deadline
 from secateur.dependency.facets import Labelled, along, collapsed
 from secateur.dependency.labels import Numbers
 from secateur.dependency.partition import Partition, Reason
-from secateur.dependency.record import Call, Record, Reference, references
+from secateur.dependency.record import Call, Record, Reference, RootMeanSquare, references
 from secateur.dependency.rules import is_move, rule_for
 from secateur.dependency.step import Step
 
@@ -29,12 +30,14 @@ class Solution:
         partition: The labels.
         values: The labels of every value of the record, by its number.
         state: The labels that parameters and buffers were given, by their number.
+        lifted: Norms by root mean squares over channels that may leave.
     """
 
     record: Record
     partition: Partition
     values: tuple[Labelled, ...]
     state: Mapping[int, Labelled]
+    lifted: tuple[RootMeanSquare, ...] = ()
 
     def labels(self, number: int, dim: int) -> Numbers:
         """The labels of a parameter or buffer along a dimension.
@@ -55,13 +58,20 @@ class Solution:
 Place = tuple[int, int]  # number of a value, dimension
 
 
-def solve(record: Record, *, fixed: Mapping[Place, Reason] | None = None, cross_norms: bool = False) -> Solution:
+def solve(
+    record: Record,
+    *,
+    fixed: Mapping[Place, Reason] | None = None,
+    cross_norms: bool = False,
+    deadline: Deadline | None = None,
+) -> Solution:
     """Find out which slices of which parameters have to leave together.
 
     Args:
         record: A forward pass.
         fixed: Dimensions of values that shall lose nothing, and why.
         cross_norms: Whether channels may leave over which a mean or variance is taken.
+        deadline: When it has to be done; looked at with every operation.
 
     Returns:
         The labels of everything.
@@ -77,17 +87,32 @@ def solve(record: Record, *, fixed: Mapping[Place, Reason] | None = None, cross_
         >>> str(solution.partition.reason(int(solution.labels(second, 0)[0])))
         "it is the model's output"
     """
-    partition = Partition(cross=cross_norms)
+    return _solved(record, fixed or {}, cross_norms, record.norms, deadline)
+
+
+def _solved(
+    record: Record,
+    fixed: Mapping[Place, Reason],
+    cross_norms: bool,
+    norms: tuple[RootMeanSquare, ...],
+    deadline: Deadline | None,
+) -> Solution:
+    """A solution in which some norms may be made up for; for all that share a weight, or for none."""
+    partition = Partition(cross=cross_norms, liftable=[norm.mean for norm in norms])
     state = _state(record, partition)
-    _pass(record, partition, state, fixed or {})
+    _pass(record, partition, state, fixed, deadline)
     partition.settle()
-    values = _pass(record, partition, state, fixed or {})
+    values = _pass(record, partition, state, fixed, deadline)
     _unread(record, partition, state, values)
     while _rectangular(partition, values):
         partition.crossed.clear()
         partition.heads.clear()
-        values = _pass(record, partition, state, fixed or {})
-    return Solution(record, partition, tuple(values), state)
+        values = _pass(record, partition, state, fixed, deadline)
+    failed = {norm.weight for norm in norms if norm.mean not in partition.lifted}
+    if failed:
+        left = tuple(norm for norm in norms if norm.weight not in failed)
+        return _solved(record, fixed, cross_norms, left, deadline)
+    return Solution(record, partition, tuple(values), state, norms)
 
 
 def _state(record: Record, partition: Partition) -> dict[int, Labelled]:
@@ -123,7 +148,11 @@ def _unread(record: Record, partition: Partition, state: Mapping[int, Labelled],
 
 
 def _pass(
-    record: Record, partition: Partition, state: Mapping[int, Labelled], fixed: Mapping[Place, Reason]
+    record: Record,
+    partition: Partition,
+    state: Mapping[int, Labelled],
+    fixed: Mapping[Place, Reason],
+    deadline: Deadline | None,
 ) -> list[Labelled]:
     values: dict[int, Labelled] = dict(state)
     stays: dict[int, list[tuple[int, Reason]]] = {}
@@ -131,7 +160,9 @@ def _pass(
         stays.setdefault(number, []).append((dim, reason))
     for number in values.keys() & stays.keys():
         values[number] = _fixed(partition, values[number], stays[number])
-    for call in record.calls:
+    for at, call in enumerate(record.calls):
+        if deadline is not None:
+            deadline.check(_stage, record, at, call)
         step = _step(record, call, partition, values)
         results: Any = rule_for(call.op)(step)
         results = [results] if isinstance(results, Labelled) else results
@@ -144,6 +175,14 @@ def _pass(
     for number in record.outputs:
         partition.fix(values[number], range(len(values[number].shape)), OUTPUT)
     return [values.get(number, Labelled(value.shape)) for number, value in enumerate(record.values)]
+
+
+def _stage(record: Record, at: int, call: Call) -> str:
+    where = " ".join(part for part in (call.module and f"in {call.module}", call.line) if part)
+    return (
+        f"labels were still going along the record: {at} of {len(record.calls)} operations in this round, the next is "
+        f"{call.op.overloadpacket} {where}".rstrip()
+    )
 
 
 def _spoil(partition: Partition, step: Step, results: Sequence[Labelled | None]) -> None:

@@ -102,7 +102,7 @@ class Step:
         Returns:
             The tensor after that.
         """
-        return self.partition.statistic(given, dims, self.reason(text))
+        return self.partition.statistic(given, dims, self.reason(text), self.call.results[0])
 
     def keep(self, given: Labelled, dims: Iterable[int]) -> Labelled:
         """See `Partition.keep`.

@@ -23,24 +23,37 @@ from secateur.dependency import (
     fitted,
     record_all,
     roles,
+    solve,
     stays,
+    within,
 )
 from secateur.errors import ModelError
 from secateur.granularity.layers import Granularity
 from secateur.index_maps import Arange, IndexMap, Stored
 from secateur.names import spelled_out
 from secateur.recipe import Recipe
-from secateur.units import ParameterAxis, Role, Units
+from secateur.units import Eps, ParameterAxis, Role, Units
 
 BESIDE = ("running", "direction")
 SHOWN = 3  # lines in a warning
+
+# Many times what the largest models of today take; what runs longer has an example that is too large.
+TIME_LIMIT = 300.0
 
 
 Pick = int | Mapping[str, int]
 """A number for all groups, or by name or pattern."""
 
 
-def channel(example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms: bool = False) -> Granularity:
+def channel(
+    example: Any,
+    *,
+    round_to: Pick = 1,
+    minimum: Pick = 1,
+    cross_norms: bool = False,
+    graph: bool = False,
+    time_limit: float | None = TIME_LIMIT,
+) -> Granularity:
     """Coupled channels: a unit is all that has to leave so that the model without it equals the model with it masked.
 
     A forward pass on the example is recorded; labels of channels ride along it. So the outputs of a layer leave with
@@ -59,13 +72,19 @@ def channel(example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms:
         cross_norms: Whether channels may leave over which a mean or variance is taken, such as the width of a model
             with layer norms. The smaller model then equals the masked one with these statistics taken over what is
             left, not plain masking.
+        graph: Whether channels may leave whose number the model's code borrows from elsewhere, as in
+            `width // num_heads`. The code cannot follow then: shrink such plans with `graph=True`, which returns the
+            operations in place of the code.
+        time_limit: Seconds that recording and solving may take, each time it is called; None: any. It is looked at with
+            every operation on tensors, so one long operation, or a loop without any, is not cut short.
 
     Returns:
         Granularity: one group for each set of channels that touch the same parameters, named by the layer that makes
         them.
 
     Raises:
-        ModelError: When it is called, if the model is wrapped or scripted, or fails on the example.
+        ModelError: When it is called, if the model is wrapped or scripted, fails on the example, or takes too long; the
+            message says where it was.
 
     Reference:
         Fang, Ma, Song, Mi, Wang (2023), DepGraph: Towards Any Structural Pruning, section 3, for the problem.
@@ -79,7 +98,8 @@ def channel(example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms:
         "it is the model's output"
     """
     return Recipe(
-        _name_of("channel", round_to, minimum, cross_norms), _Channel(example, round_to, minimum, cross_norms)
+        _name_of("channel", round_to, minimum, cross_norms, graph),
+        _Channel(example, round_to, minimum, cross_norms, graph=graph, time_limit=time_limit),
     )
 
 
@@ -112,11 +132,16 @@ def head(example: Any, *, minimum: int = 1) -> Granularity:
         >>> groups["qkv"].n_units, [(axis.parameter, axis.axis) for axis in groups["qkv"].index]
         (2, [('qkv.weight', 0), ('qkv.bias', 0), ('out.weight', 1)])
     """
-    return Recipe(_name_of("head", 1, minimum, False), _Channel(example, 1, minimum, False, only_heads=True))
+    return Recipe(_name_of("head", 1, minimum), _Channel(example, 1, minimum, False, only_heads=True))
 
 
-def _name_of(name: str, round_to: Pick, minimum: Pick, cross_norms: bool) -> str:
-    given = {"round_to": (round_to, 1), "minimum": (minimum, 1), "cross_norms": (cross_norms, False)}
+def _name_of(name: str, round_to: Pick, minimum: Pick, cross_norms: bool = False, graph: bool = False) -> str:
+    given = {
+        "round_to": (round_to, 1),
+        "minimum": (minimum, 1),
+        "cross_norms": (cross_norms, False),
+        "graph": (graph, False),
+    }
     words = [f"{key}={value!r}" for key, (value, default) in given.items() if value != default]
     return f"{name}({', '.join(words)})" if words else name
 
@@ -128,6 +153,8 @@ class _Channel:
     minimum: Pick
     cross_norms: bool
     only_heads: bool = False
+    graph: bool = False
+    time_limit: float | None = TIME_LIMIT
 
     def __call__(self, model: nn.Module) -> dict[str, Units]:
         """Record the model and solve for its groups.
@@ -156,7 +183,11 @@ class _Channel:
             The labels of everything.
         """
         _bare(model)
-        return fitted(model, record_all(model, self.example), cross_norms=self.cross_norms)
+        deadline = within(self.time_limit)
+        record = record_all(model, self.example, deadline=deadline)
+        if self.graph:
+            return solve(record, cross_norms=self.cross_norms, deadline=deadline)
+        return fitted(model, record, cross_norms=self.cross_norms, deadline=deadline)
 
     def _rounded(self, groups: dict[str, Units]) -> dict[str, Units]:
         """What stays, in units: a unit may be several channels of the layer that makes them."""
@@ -258,6 +289,7 @@ def _units(model: nn.Module, solution: Solution, group: Coupled, told: Mapping[t
         beside=beside,
         attributes=attributes,
         crosses=_crossing(solution, group),
+        rescaled=_rescaled(solution, group),
     )
 
 
@@ -267,6 +299,13 @@ def _crossing(solution: Solution, group: Coupled) -> str:
         if np.isin(solution.partition.seen(core), group.roots).any():
             return str(reason)
     return ""
+
+
+def _rescaled(solution: Solution, group: Coupled) -> dict[str, Eps]:
+    """Norms by root mean squares of which a group takes from the weight."""
+    touched = {slot.number: slot.name for slot in group.index}
+    norms = [norm for norm in solution.lifted if norm.weight in touched]
+    return {touched[norm.weight]: Eps(norm.eps, norm.value, norm.offset) for norm in norms if norm.eps is not None}
 
 
 def _frozen(solution: Solution) -> Iterator[tuple[str, Units]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +15,7 @@ from secateur.errors import PlanError, RunError
 from secateur.index_maps import Arange, Cover, Embedded, IndexMap, Stored
 from secateur.plan.part import Part
 from secateur.state import load_state, save_state
-from secateur.units import Attribute, ParameterAxis, Role, Units
+from secateur.units import Attribute, Eps, ParameterAxis, Role, Units
 
 KIND = "secateur.plan"
 DIMENSIONS = 64  # what a tensor can have
@@ -96,7 +97,11 @@ def _units(units: Units) -> dict[str, Any]:
     fixed = {"keep_per_scope": units.keep_per_scope, "frozen": units.frozen, "note": units.note}
     beside = [[axis.parameter, axis.axis, _map(inner)] for axis, inner in units.beside.items()]
     attributes = [[one.module, list(one.path), parts] for one, parts in units.attributes.items()]
-    more = {"beside": beside, "attributes": attributes, "crosses": units.crosses}
+    rescaled = [
+        [name, one.attribute.module, list(one.attribute.path), one.value, one.offset]
+        for name, one in units.rescaled.items()
+    ]
+    more = {"beside": beside, "attributes": attributes, "crosses": units.crosses, "rescaled": rescaled}
     more |= {"step": units.step, "least": units.least}
     return {"index": index, "scope": _map(units.scope), **fixed, **more}
 
@@ -151,6 +156,7 @@ def _read_units(tree: Any) -> Units:
         {_axis(parameter, axis): _read_map(inner) for parameter, axis, inner in tree.get("beside", ())},
         {_attribute(*one): _checked(parts, Tensor) for *one, parts in tree.get("attributes", ())},
         _text(tree.get("crosses", "")),
+        {_text(name): _eps(*one) for name, *one in tree.get("rescaled", ())},
         _number(tree.get("step", 1)),
         _number(tree.get("least", 1)),
     )
@@ -165,6 +171,12 @@ def _attribute(module: Any, path: Any) -> Attribute:
     if not steps or any(isinstance(step, str) and step.startswith("__") for step in steps):
         raise ValueError(f"{path!r} names no attribute")
     return Attribute(_text(module), steps)
+
+
+def _eps(module: Any, path: Any, value: Any, offset: Any) -> Eps:
+    if type(value) is not float or not 0 < value < math.inf or type(offset) is not float or not math.isfinite(offset):
+        raise ValueError(f"{value!r} and {offset!r} are no eps and no number added to a weight")
+    return Eps(_attribute(module, path), value, offset)
 
 
 def _read_map(tree: Any, depth: int = 0) -> IndexMap:

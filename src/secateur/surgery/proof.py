@@ -8,18 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from secateur.batches import call, device_of, drop_caches, mode, to_device
-from secateur.dependency import Cut, fitted, masked_replay, record, tensors_in
-from secateur.dependency.partition import FIXED
-from secateur.errors import PlanError
+from secateur.dependency import masked_replay, record, tensors_in
+from secateur.errors import ModelError, PlanError
 from secateur.masking import mask
 from secateur.plan import Part, Plan
-from secateur.plan.slices import along
+from secateur.surgery.labels import closest
 from secateur.surgery.tensors import tensors
 
 Carve = Callable[[nn.Module, Plan], nn.Module]
@@ -30,7 +28,7 @@ TOLERANCE = 1e-5
 COARSE = (torch.bfloat16, torch.float16)
 
 
-def provable(model: nn.Module, plan: Plan, example: Any, carve: Carve) -> Plan:
+def provable(model: nn.Module, plan: Plan, example: Any, carve: Carve, *, graph: bool = False) -> Plan:
     """A plan without the groups for which the smaller model differs from the masked one.
 
     Args:
@@ -38,16 +36,23 @@ def provable(model: nn.Module, plan: Plan, example: Any, carve: Carve) -> Plan:
         plan: What leaves.
         example: Inputs that the model takes.
         carve: From a model and a plan to the smaller model.
+        graph: Whether that is a graph of what was recorded.
 
     Returns:
         The plan, groups that fail put back.
 
     Raises:
         PlanError: The groups fail only together, so that none can be named.
+        ModelError: The graph of the whole model differs from the model already.
     """
     worst = difference(model, plan, example, carve)
     if worst <= TOLERANCE:
         return plan
+    if graph and difference(model, _nothing_of(plan), example, carve) > TOLERANCE:
+        raise ModelError(
+            f"{type(model).__name__} runs other operations on other inputs, or draws random numbers: a graph would "
+            "hold for the example alone. Leave out graph=True"
+        )
     failed = {
         part.name
         for part in plan.parts
@@ -67,6 +72,10 @@ def provable(model: nn.Module, plan: Plan, example: Any, carve: Carve) -> Plan:
 
 def _only(plan: Plan, part: Part) -> Plan:
     return replace(plan, parts=tuple(one if one is part else _back(one) for one in plan.parts), updates={})
+
+
+def _nothing_of(plan: Plan) -> Plan:
+    return replace(plan, parts=tuple(map(_back, plan.parts)), updates={})
 
 
 def _back(part: Part) -> Part:
@@ -132,18 +141,7 @@ def _masked(model: nn.Module, plan: Plan, inputs: Any) -> list[Tensor]:
     crossing = any(part.units.crosses and not bool(part.keep.all()) for part in plan.parts)
     if not crossing:
         return _outputs(mask(model, plan), inputs)
-    found = record(model, inputs, compute=True)
-    solution = fitted(model, found, cross_norms=True)
-    numbers = {name: n for n in found.numbers("parameter", "buffer") for name in found.values[n].names}
-    gone = [np.empty(0, np.int64)]
-    for part in plan.parts:
-        for axis, index in part.units.index.items():
-            if axis.axis is not None and not bool(part.keep.all()):
-                units = along(index, axis.axis)
-                leaves = torch.cat([~part.keep.cpu(), torch.zeros(1, dtype=torch.bool)])[units].numpy()
-                gone.append(solution.partition.seen(solution.labels(numbers[axis.parameter], axis.axis))[leaves])
-    labels = np.unique(np.concatenate(gone))
-    cut = Cut(solution, labels[labels != FIXED])  # what stays here, such as heads that only train, changes no output
+    cut = closest(model, plan, record(model, inputs, compute=True))
     state = {name: value.detach() for name, value in tensors(model).items()}
     return list(masked_replay(cut, state, tuple(tensors_in(inputs))))
 

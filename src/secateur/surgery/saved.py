@@ -15,6 +15,7 @@ from secateur.dependency import integers
 from secateur.errors import ModelError, PlanError, RunError
 from secateur.state import load_state, save_state
 from secateur.surgery.classes import refresh
+from secateur.surgery.floats import Floats, floats, read_float, restore_floats
 from secateur.surgery.shrink import rewrite
 from secateur.units import Attribute
 
@@ -26,8 +27,9 @@ WRONG = (AssertionError, AttributeError, KeyError, IndexError, OverflowError, Ru
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a model to one safetensors file: its tensors, and the integers that its modules hold.
 
-    That is all that `shrink` changes. Integers are all written, since nothing is hung on the model that would say which
-    ones have been rewritten. Not kept: train or eval mode, what requires a gradient, devices.
+    Integers are all written, since nothing is hung on the model that would say which of them `shrink` has rewritten.
+    So are floating-point numbers beside parameters, such as the eps of a norm. Not kept: train or eval mode, what
+    requires a gradient, devices.
 
     Args:
         model: Usually what `shrink` returned; any module.
@@ -63,6 +65,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         "tensors": {name: tensor.detach() for name, tensor in tensors.items()},
         "order": {name: order for name, tensor in tensors.items() if (order := _order(tensor))},
         "integers": held,
+        "floats": [[*where, value] for where, value in floats(model).items()],
     }
     try:
         save_state(Path(path), tree, kind=KIND)
@@ -74,7 +77,8 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
     """Read a model into a freshly made one, which takes on the sizes of the file.
 
     Nothing in the file is executed. Tensors may be smaller than the model's, not larger, but for buffers that a
-    state_dict leaves out; integers are set only where the model holds one already, and to no larger one. The result
+    state_dict leaves out; integers are set only where the model holds one already, and to no larger one;
+    floating-point numbers only beside parameters that are smaller. The result
     computes the same bits as what was saved.
 
     Args:
@@ -88,12 +92,13 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
     Raises:
         PlanError: The file is missing, damaged, of another kind, or does not fit the model; the message says where.
     """
-    classes, tensors, held = _read(Path(path))
+    classes, tensors, held, held_floats = _read(Path(path))
     mine = _tensors(model)
     _check_classes(_classes(model), classes)
     _check_whole(model, mine)
     _check(type(model).__name__, mine, tensors, _temporary(model))
     wanted = _differing(model, held)
+    smaller = {name.rpartition(".")[0] for name, old in mine.items() if tensors[name].shape != old.shape}
     replaced = {id(old): _like(old, tensors[name]) for name, old in mine.items()}
     for module in model.modules():
         for values in (module._parameters, module._buffers):
@@ -102,6 +107,7 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
                     values[name] = replaced[id(old)]  # type: ignore[assignment]
     for attribute, lost in wanted.items():
         rewrite(model, attribute, lost)
+    restore_floats(model, {where: value for where, value in held_floats.items() if where[0] in smaller})
     for module in model.modules():
         refresh(module)
     drop_caches(model)
@@ -136,12 +142,13 @@ def _ordered(tensor: Any, order: Any) -> Tensor:
     return tensor.permute(order).contiguous().permute(back)
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor], dict[Attribute, int]]:
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor], dict[Attribute, int], Floats]:
     try:
         tree: Any = load_state(path, kind=KIND)
         order = tree["order"]
         tensors = {str(name): _ordered(tensor, order.get(name)) for name, tensor in tree["tensors"].items()}
-        return dict(tree["classes"]), tensors, dict(_attribute(*one) for one in tree["integers"])
+        held = dict(_attribute(*one) for one in tree["integers"])
+        return dict(tree["classes"]), tensors, held, dict(read_float(*one) for one in tree.get("floats", ()))
     except RunError as error:
         raise PlanError(f"the model was not read: {error}") from error
     except WRONG as error:

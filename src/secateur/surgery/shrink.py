@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 import torch
 from torch import nn
+from torch.fx import GraphModule
 from torch.optim import Optimizer
 
 from secateur.batches import drop_caches
@@ -15,7 +16,10 @@ from secateur.masking import check_fits
 from secateur.plan import Plan
 from secateur.plan.slices import stays
 from secateur.surgery.classes import refresh
+from secateur.surgery.graph import graphed
+from secateur.surgery.norms import rescale
 from secateur.surgery.optimizer import carried, check_state
+from secateur.surgery.program import Program, program
 from secateur.surgery.proof import provable
 from secateur.surgery.tensors import Slices, sliced, tensors
 from secateur.units import Attribute
@@ -24,21 +28,66 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 @overload
-def shrink(model: Model, plan: Plan, optimizer: None = None, *, example: Any = None, prove: bool = True) -> Model: ...
+def shrink(
+    model: nn.Module,
+    plan: Plan,
+    optimizer: None = None,
+    *,
+    example: Any = None,
+    prove: bool = True,
+    graph: Literal[True],
+) -> GraphModule: ...
 
 
 @overload
 def shrink(
-    model: Model, plan: Plan, optimizer: Optimizer, *, example: Any = None, prove: bool = True
+    model: nn.Module,
+    plan: Plan,
+    optimizer: Optimizer,
+    *,
+    example: Any = None,
+    prove: bool = True,
+    graph: Literal[True],
+) -> tuple[GraphModule, Optimizer]: ...
+
+
+@overload
+def shrink(
+    model: Model,
+    plan: Plan,
+    optimizer: None = None,
+    *,
+    example: Any = None,
+    prove: bool = True,
+    graph: Literal[False] = False,
+) -> Model: ...
+
+
+@overload
+def shrink(
+    model: Model,
+    plan: Plan,
+    optimizer: Optimizer,
+    *,
+    example: Any = None,
+    prove: bool = True,
+    graph: Literal[False] = False,
 ) -> tuple[Model, Optimizer]: ...
 
 
 def shrink(
-    model: Model, plan: Plan, optimizer: Optimizer | None = None, *, example: Any = None, prove: bool = True
-) -> Model | tuple[Model, Optimizer]:
+    model: nn.Module,
+    plan: Plan,
+    optimizer: Optimizer | None = None,
+    *,
+    example: Any = None,
+    prove: bool = True,
+    graph: bool = False,
+) -> nn.Module | tuple[nn.Module, Optimizer]:
     """The smaller dense model: what a plan removes is taken out of every parameter and buffer.
 
-    The result is a plain module of the same class, with fewer channels; integers that held old sizes are rewritten. It
+    The result is a plain module of the same class, with fewer channels; integers that held old sizes are rewritten, and
+    the weight and eps of norms by root mean squares make up for the channels that their mean has lost. It
     computes what the masked model does: `shrink(m, p)(x) == mask(m, p)(x)`. That is proved on a copy with its weights
     perturbed, so that nothing is zero by initialisation, and on fresh inputs. A group that fails is put back, with a
     warning that names it.
@@ -47,11 +96,17 @@ def shrink(
         model: The model; it is left as it is.
         plan: Made with a granularity that couples channels.
         optimizer: To train on from where this model's training stands: moments lose what their parameters lose. One
-            that goes weight by weight, as SGD and Adam do, then takes the steps that it would take on the masked model.
+            that goes weight by weight, as SGD and Adam do, then takes the steps that it would take on the masked model,
+            but for weights of norms that have been rescaled.
             It is left as it is. A learning-rate scheduler is bound to the new one by `scheduler.optimizer = optimizer`.
         example: Inputs for the proof; left out: those that the granularity was given. A plan that was read from a file
             has none, and is carried out without proof then.
         prove: Whether to prove it; costs two forward passes and a copy of the model.
+        graph: Whether to return the recorded operations as a `torch.fx.GraphModule` in place of the model's code. They
+            can lose what the code cannot follow, in plans of `granularity.channel(example, graph=True)`. The graph
+            computes what the model computes in eval mode, always: dropout and batch norm stay as they were recorded.
+            Control flow and sizes are those of the example, but for the size of the batch where the operations go with
+            it; else the graph refuses another one. It trains, saves and exports as any module.
 
     Returns:
         A copy without what the plan removes; with `optimizer` a pair of it and a new optimizer of the same class, with
@@ -59,7 +114,9 @@ def shrink(
 
     Raises:
         PlanError: The plan does not fit the model, removes single weights that no slice covers, or nothing of it can be
-            proved; or the optimizer keeps something that does not lie along its parameters, as LBFGS does.
+            proved; or the optimizer keeps something that does not lie along its parameters, as LBFGS does; or a graph
+            is asked for and there is no example.
+        ModelError: A graph is asked for, and the operations are others for other inputs.
 
     Example:
         >>> from secateur import allocation, criteria, granularity
@@ -77,10 +134,24 @@ def shrink(
     if optimizer is not None:
         check_state(optimizer)
     inputs = plan.example if example is None else example
+    made = _program(model, inputs) if graph else None
+
+    def carve(one: nn.Module, what: Plan) -> nn.Module:
+        return cut(one, what) if made is None else graphed(one, what, made, _without(one, what))
+
+    small = carve(model, plan) if graph else None  # fails at once where the graph cannot be made
     if prove and inputs is not None:
-        plan = provable(model, plan, inputs, cut)
-    small = cut(model, plan)
+        proved = provable(model, plan, inputs, carve, graph=graph)
+        small, plan = small if proved is plan else None, proved
+    if small is None:
+        small = carve(model, plan)
     return small if optimizer is None else (small, carried(optimizer, model, small, _slices(plan)))
+
+
+def _program(model: nn.Module, inputs: Any) -> Program:
+    if inputs is None:
+        raise PlanError("a graph is recorded on an example, and the plan has none: pass example=")
+    return program(model, inputs)
 
 
 def cut(model: Model, plan: Plan) -> Model:
@@ -93,17 +164,24 @@ def cut(model: Model, plan: Plan) -> Model:
     Returns:
         A copy without it.
     """
+    small = _without(model, plan)
+    for attribute, lost in _lost(plan).items():
+        rewrite(small, attribute, lost)
+    for module in small.modules():
+        refresh(module)
+    drop_caches(small)
+    return small
+
+
+def _without(model: Model, plan: Plan) -> Model:
+    """A copy with smaller tensors, its code not yet fitted."""
     slices = _slices(plan)
     small = copy.deepcopy(model)
     with torch.no_grad():
         for name, value in plan.updates.items():
             tensors(small)[name].copy_(value)
     _cut(small, slices)
-    for attribute, lost in _lost(plan).items():
-        rewrite(small, attribute, lost)
-    for module in small.modules():
-        refresh(module)
-    drop_caches(small)
+    rescale(model, small, plan)
     return small
 
 
