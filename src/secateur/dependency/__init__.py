@@ -1,8 +1,8 @@
 """Which channels must leave together: a forward pass is recorded, and labels ride along the record."""
 
 from secateur.dependency.contributions import contributions
-from secateur.dependency.decisions import decisions
 from secateur.dependency.deadline import Deadline, within
+from secateur.dependency.decisions import decisions
 from secateur.dependency.groups import Coupled, Slot, coupled, stays
 from secateur.dependency.masked import masked_replay
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
