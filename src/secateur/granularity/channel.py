@@ -39,8 +39,8 @@ def channel(example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms:
 
     Args:
         example: Inputs of a batch, as the model takes them: a tensor, a tuple or a dict.
-        round_to: What stays is a multiple of so many channels, e.g. 8, which hardware likes.
-        minimum: So many channels stay at least.
+        round_to: What stays is a multiple of so many channels, e.g. 8, which hardware likes; of all groups or by name.
+        minimum: So many channels stay at least, of all groups or by name.
         cross_norms: Whether channels may leave over which a mean or variance is taken, such as the width of a model
             with layer norms. The smaller model then equals the masked one with these statistics taken over what is
             left, not plain masking.
@@ -68,7 +68,7 @@ def channel(example: Any, *, round_to: Pick = 1, minimum: Pick = 1, cross_norms:
     )
 
 
-def head(example: Any, *, minimum: int = 1) -> Granularity:
+def head(example: Any, *, minimum: Pick = 1) -> Granularity:
     """Attention heads: of the groups of `channel`, those whose units are multiplied each by itself, as heads are.
 
     A head takes its rows of the projections along, those of queries, keys and values, and its columns of the projection
@@ -76,7 +76,7 @@ def head(example: Any, *, minimum: int = 1) -> Granularity:
 
     Args:
         example: Inputs of a batch, as the model takes them.
-        minimum: So many heads stay at least.
+        minimum: So many heads stay at least, of all groups or by name.
 
     Returns:
         Granularity: one group for each attention whose heads can leave.

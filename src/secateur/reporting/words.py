@@ -228,6 +228,26 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def span(seconds: float) -> str:
+    """A short time in the unit that reads best, with three digits.
+
+    Args:
+        seconds: The time.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> span(0.0000213), span(0.00412), span(15)
+        ('21.3 µs', '4.12 ms', '15.0 s')
+    """
+    if not math.isfinite(seconds):
+        return DASH
+    power = 0 if seconds >= 1 else 1 if seconds >= 1e-3 else 2
+    value = seconds * 1000**power
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f} {('s', 'ms', 'µs')[power]}"
+
+
 def moment(created: str) -> str:
     """When a run began, as a reader wants it.
 
