@@ -45,7 +45,8 @@ from secateur.workflow import (
     read_run,
     run_demo,
 )
-from secateur.workflow.recovery import SCHEDULES
+from secateur.workflow.recovery import SCHEDULES, along
+from secateur.workflow.smaller import check_crossing
 
 
 def demonstrate(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json: bool, show: bool) -> None:
@@ -289,7 +290,7 @@ def _try_out(task: Task, job: PruneJob) -> None:
     check_job(task, job)
     model = task.model()
     scoreless = dataclasses.replace(job.pruner, method=resolve("criterion", "magnitude"))
-    scoreless.plan(model, job.budget)
+    check_crossing(scoreless.plan(model, job.budget), trained_along=along(job.recovery))
 
 
 def present(results: Mapping[str, Any], run: Path, page: Path, *, as_json: bool, show: bool) -> None:

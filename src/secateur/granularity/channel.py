@@ -143,11 +143,12 @@ class _Channel:
         return fitted(model, record_all(model, self.example), cross_norms=self.cross_norms)
 
     def _rounded(self, groups: dict[str, Units]) -> dict[str, Units]:
-        """What stays, in units: a unit may be several channels of the layer that makes them."""
+        """What stays, in units: a unit may be several channels of the layer that makes them; heads count as heads."""
         free = [name for name, units in groups.items() if not units.frozen]
         multiples, lowest = (_each(given, free) for given in (self.round_to, self.minimum))
         for name in free:
-            width = min(int(index.numbers().eq(0).sum()) for index in groups[name].index.values())
+            widths = (int(index.numbers().eq(0).sum()) for index in groups[name].index.values())
+            width = 1 if self.only_heads else min(widths)
             multiple, least = multiples.get(name, 1), lowest.get(name, 1)
             step = multiple // math.gcd(multiple, max(1, width))
             groups[name] = replace(groups[name], step=step, least=-(-least // max(1, width)))

@@ -129,7 +129,7 @@ def report(
     example: Any,
     *,
     batches: Sequence[int] = (1, 64),
-    seconds: float = 1.0,
+    seconds: float = 2.0,
 ) -> Report:
     """Lay a smaller model beside the one it was made from, and measure the time that both take.
 
@@ -159,17 +159,17 @@ def report(
         ...     model, Budget(macs=0.5)
         ... )
         >>> print(report(model, shrink(model, plan), plan, x, batches=()))
-        the smaller model
+        parameters and multiply-accumulates
                                          whole   smaller     left
          ────────────────────────────────────────────────────────
          parameters                         17         9   52.9 %
          multiply-accumulates, batch 1      12         6   50.0 %
         <BLANKLINE>
-        layers of the smaller model
-         layer   kind     channels in   channels out   parameters    MACs   remark
-         ────────────────────────────────────────────────────────────────────────────────────
-         0       linear             2          4 → 2       12 → 6   8 → 4
-         2       linear         4 → 2              1        5 → 3   4 → 2   there is only one
+        layers, whole → smaller
+         layer   inputs   outputs   parameters    MACs   remark
+         ─────────────────────────────────────────────────────────────────
+         0            2     4 → 2       12 → 6   8 → 4
+         2        4 → 2         1        5 → 3   4 → 2   there is only one
     """
     check_fits(model, plan)
     whole, less = workload(model, example), workload(small, example)
@@ -189,7 +189,7 @@ def latency(
     example: Any,
     batch: int,
     *,
-    seconds: float = 1.0,
+    seconds: float = 2.0,
     timed: Callable[..., timing.InTurn] = timing.in_turn,
 ) -> Latency:
     """Time a forward pass of two models in turn.

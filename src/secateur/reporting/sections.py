@@ -170,7 +170,7 @@ def _granularities(results: Mapping[str, Any]) -> Section | None:
 
 
 def _smaller(results: Mapping[str, Any]) -> Section | None:
-    shown_at_once = tuple((title, found) for title, found in smaller.tables(results)[:2] if found.rows)
+    shown_at_once = tuple((capital(title), found) for title, found in smaller.tables(results)[:2] if found.rows)
     table = smaller.layer_table(results)
     if not shown_at_once and not table.rows:
         return None
@@ -178,7 +178,7 @@ def _smaller(results: Mapping[str, Any]) -> Section | None:
         "smaller",
         "The smaller model",
         "Whole channels leave, so tensors get smaller. Parameters and multiply-accumulates are counted and promise no "
-        "speed; times are measured. The bars are the channels that each layer makes.",
+        "speed; times are measured. The bars are the channels that each layer puts out.",
         _plots("smaller", table, {"Channels": smaller.channel_figure(results)}),
         table,
         (Sign("before", "■", "before pruning"), Sign("second", "■", "left")),

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from secateur.reporting.grids import Table, without_empty_end
 from secateur.reporting.style import Figure, axis, hover, layout, safe, short
-from secateur.reporting.words import DASH, count, number, share, span, times
+from secateur.reporting.words import DASH, brief, count, number, share, span, times
 
 LINE = 24  # pixels of a layer
 MOST_LAYERS = 60
 """More layers than this are in the table only."""
 
-TITLES = {"counts": "the smaller model", "latency": "time of a forward pass", "layers": "layers of the smaller model"}
+TITLES = {
+    "counts": "parameters and multiply-accumulates",
+    "latency": "time of a forward pass",
+    "layers": "layers, whole → smaller",
+}
 
 
 def tables(results: Mapping[str, Any]) -> list[tuple[str, Table]]:
@@ -111,13 +115,12 @@ def layer_table(results: Mapping[str, Any]) -> Table:
     rows = [
         [
             row.get("name") or "(the model itself)",
-            row.get("kind") or "",
-            *(_changed(row.get(key)) for key in ("inputs", "outputs", "parameters", "macs")),
+            *(_changed(row.get(key), brief) for key in ("inputs", "outputs", "parameters", "macs")),
             row.get("remark") or "",
         ]
         for row in layers(results)
     ]
-    columns = ["layer", "kind", "channels in>", "channels out>", "parameters>", "MACs>", "remark"]
+    columns = ["layer", "inputs>", "outputs>", "parameters>", "MACs>", "remark"]
     return without_empty_end(Table(columns, [*rows, *_rest(results)] if rows else []))
 
 
@@ -125,7 +128,7 @@ def _rest(results: Mapping[str, Any]) -> list[list[str]]:
     """Parameters of norms, embeddings and whatever else multiplies nothing."""
     whole = _two(_report(results).get("parameters"))
     rest = [one - sum(_two(row.get("parameters"))[place] for row in layers(results)) for place, one in enumerate(whole)]
-    return [["everything else", "", "", "", _changed(rest), "", ""]] if any(value > 0 for value in rest) else []
+    return [["everything else", "", "", _changed(rest, brief), "", ""]] if any(value > 0 for value in rest) else []
 
 
 def layers(results: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -188,9 +191,9 @@ def _two(value: Sequence[Any] | None) -> tuple[float, float]:
     return number(before), number(after)
 
 
-def _changed(value: Sequence[Any] | None) -> str:
+def _changed(value: Sequence[Any] | None, written: Callable[[float], str]) -> str:
     """Two numbers, or one that stays."""
     before, after = _two(value)
     if not math.isfinite(before) or not math.isfinite(after):
         return DASH
-    return count(before) if before == after else f"{count(before)} → {count(after)}"
+    return written(before) if before == after else f"{written(before)} → {written(after)}"
