@@ -20,7 +20,7 @@ from secateur.reporting.values import (
     sizes,
     weights_left,
 )
-from secateur.reporting.words import DASH, Scale, count, duration, level, number, share, size, span, times
+from secateur.reporting.words import DASH, Scale, brief, count, duration, level, number, share, size, span, times
 
 TOLERANCE = 0.01
 """A network counts as good as dense while it loses no more: a point, or one in a hundred of a metric in other units."""
@@ -271,8 +271,9 @@ def key_figures(results: Mapping[str, Any]) -> list[KeyFigure]:
 
 def _smaller(results: Mapping[str, Any]) -> Iterator[KeyFigure]:
     for name, before, after in _counts(results):
-        left = f"{share(after / before)} of {count(before)}" if before else ""
-        yield KeyFigure(f"{name} left", count(after), left)
+        written = brief if name.startswith("multiply") else count
+        left = f"{share(after / before)} of {written(before)}" if before else ""
+        yield KeyFigure(f"{name} left", written(after), left)
     for row in (results["report"].get("latency") or ())[:1]:
         before, after = number(row.get("before")), number(row.get("after"))
         if math.isfinite(before) and math.isfinite(after):
