@@ -25,7 +25,7 @@ class Bench:
 
 def test_every_other_pair_begins_with_the_second() -> None:
     bench = Bench(3, 2)
-    found = bench.timed(least=3, most=3)
+    found = bench.timed(seconds=100, most=3)
     assert bench.order == "abab" + "abbaab"  # two of each go before
     assert found == InTurn((3, 3, 3), (2, 2, 2))
     assert (found.medians, found.ratio) == ((3, 2), 1.5)
@@ -38,6 +38,12 @@ def test_so_many_pairs_as_fit_into_the_time_but_some_in_any_case(
     found = Bench(takes, takes).timed(seconds=seconds, least=least, most=most)
     fitting = -(-seconds // (2 * takes))  # the last may end late
     assert len(found.first) == len(found.second) == min(most, max(least, fitting))
+
+
+def test_what_takes_long_is_called_once_before_and_three_times_timed() -> None:
+    bench = Bench(30, 20)
+    assert len(bench.timed(seconds=1).first) == 3
+    assert bench.order == "ab" + "abbaab"
 
 
 def test_a_machine_that_slows_down_does_not_change_the_ratio() -> None:

@@ -47,11 +47,13 @@ def in_turn(
     second: Callable[[], Any],
     *,
     seconds: float = 1.0,
-    least: int = 5,
+    least: int = 3,
     most: int = 100,
     clock: Callable[[], float] = time.perf_counter,
 ) -> InTurn:
-    """Time two functions in pairs, of which every other one begins with the second; both are called twice before.
+    """Time two functions in pairs, of which every other one begins with the second.
+
+    Before that both are called twice, or once if that takes all the time there is.
 
     Args:
         first: One function; it returns when its work is done.
@@ -69,11 +71,13 @@ def in_turn(
         >>> called = []
         >>> found = in_turn(lambda: called.append("a"), lambda: called.append("b"), most=2, clock=lambda: next(ticks))
         >>> "".join(called), found
-        ('abababba', InTurn(first=(1, 1), second=(1, 1)))
+        ('ababba', InTurn(first=(1, 1), second=(1, 1)))
     """
-    for _ in range(2):
+    begun, called = clock(), 0
+    while called == 0 or (called < 2 and clock() - begun < seconds):
         first()
         second()
+        called += 1
     times: tuple[list[float], list[float]] = ([], [])
     begun = clock()
     while len(times[0]) < most and (len(times[0]) < least or clock() - begun < seconds):

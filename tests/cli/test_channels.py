@@ -165,7 +165,7 @@ def test_single_weights_have_their_batch_norms_measured_again_too() -> None:
 def test_the_report_is_shown_again_and_names_what_was_measured() -> None:
     results = prune(*CHANNEL, "--macs", "0.5")
     assert [row["batch"] for row in results["report"]["latency"]] == [1, 64]
-    assert all(row["before"] > 0 and row["after"] > 0 and row["pairs"] >= 5 for row in results["report"]["latency"])
+    assert all(row["before"] > 0 and row["after"] > 0 and row["pairs"] >= 3 for row in results["report"]["latency"])
     assert "thread" in results["report"]["device"]
     shown = call("report", "run", "--out", "elsewhere.html")
     assert shown.exit_code == 0, shown.stderr

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from secateur import timing
-from secateur.batches import call, device_of, mode, samples_in, to_device
-from secateur.errors import DataError
+from secateur.batches import call, device_of, mode, to_device
 from secateur.masking import check_fits
 from secateur.plan import Plan
 from secateur.reporting import smaller
@@ -177,7 +176,7 @@ def report(
         tuple(_layers(whole, less, plan)),
         Change(whole.parameter_count, less.parameter_count),
         Change(int(whole.macs), int(less.macs)),
-        samples_in(example),
+        _samples(example),
         tuple(latency(model, small, example, size, seconds=seconds) for size in batches),
         timing.machine(device_of(model)) if batches else "",
     )
@@ -224,16 +223,19 @@ def latency(
     return Latency(batch, *found.medians, found.ratio, len(found.first))
 
 
+def _samples(example: Any) -> int:
+    """Samples in a batch: the length of the first tensor that has one."""
+    return next((len(one) for one in tree_leaves(example) if isinstance(one, Tensor) and one.ndim), 1)
+
+
 def _of_size(example: Any, batch: int) -> Any:
     """A batch of another size, out of the samples of an example."""
-    count = samples_in(example)
-    if count == 0:
-        raise DataError("the example has no sample")
+    count = _samples(example)
 
     def repeated(one: Tensor) -> Tensor:
         if one.ndim == 0 or len(one) != count:
             return one
-        return one.repeat(-(-batch // count), *[1] * (one.ndim - 1))[:batch]
+        return one.repeat(-(-batch // max(1, count)), *[1] * (one.ndim - 1))[:batch]
 
     return tree_map_only(Tensor, repeated, example)
 
