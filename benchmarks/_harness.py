@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from secateur.workflow.measure import processor
+from secateur.timing import processor
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (

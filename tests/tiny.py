@@ -52,3 +52,34 @@ def noisy(images: Tensor, generator: torch.Generator) -> Tensor:
 def augmented() -> Task:
     """The task, its training images changed anew in every epoch."""
     return replace(tiny(), augment=noisy)
+
+
+def normed() -> Task:
+    """The task, for a network with batch norms."""
+    return replace(tiny(), name="normed", model=_normed)
+
+
+def _normed() -> nn.Sequential:
+    first, activation, second, *rest = network()
+    return nn.Sequential(first, nn.BatchNorm2d(4), activation, second, nn.BatchNorm2d(8), *rest)
+
+
+class Attentive(nn.Module):
+    """Attention of 4 heads over the rows of an image, between layer norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.before, self.after = nn.Linear(6, 8), nn.LayerNorm(8), nn.LayerNorm(8)
+        self.qkv, self.out, self.fc = nn.Linear(8, 24), nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.embed(images.squeeze(1))
+        q, k, v = self.qkv(self.before(x)).unflatten(-1, (3, -1, 2)).permute(2, 0, 3, 1, 4).unbind(0)
+        x = x + self.out(((q @ k.mT / 2**0.5).softmax(-1) @ v).transpose(1, 2).flatten(2))
+        logits: Tensor = self.fc(self.after(x).mean(1))
+        return logits
+
+
+def attentive() -> Task:
+    """The task, for a network with attention and layer norms."""
+    return replace(tiny(), name="attentive", model=Attentive)

@@ -29,6 +29,7 @@ TERMS = (
     ("attention heads", "granularity.head"),
     ("a rule for an operation of one's own", "dependency.register_rule"),
     ("the smaller dense model", "shrink"),
+    ("the smaller model beside the whole one: MACs, parameters, latency", "report"),
     ("a smaller model as a file", "save"),
     ("a smaller model from a file", "restore"),
     ("batch-norm re-estimation (EagleEye)", "reconstruction.reestimate"),

@@ -7,7 +7,7 @@ Everything above makes a `Plan` (which units stay), everything below consumes on
 - how the budget is shared out: `secateur.allocation`
 - what the smaller model takes: `secateur.workload` and `secateur.cost`
 - all three in one value: `Pruner`, whose `plan(model, Budget(...))` makes a plan
-- applied once: `mask`, or `shrink` to a smaller dense model
+- applied once: `mask`, or `shrink` to a smaller dense model, and `report` lays the two side by side
 - while training: `GradualPruning` with one of `secateur.schedules`, in `finetune` or any loop
 """
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from secateur.masking import mask
     from secateur.plan import Part, Plan
     from secateur.pruner import Pruner
+    from secateur.reporting.comparison import report
     from secateur.statistics import Statistics, calibrate
     from secateur.surgery.saved import restore, save
     from secateur.surgery.shrink import shrink
@@ -80,6 +81,7 @@ __all__ = [
     "finetune",
     "granularity",
     "mask",
+    "report",
     "restore",
     "save",
     "schedules",
@@ -112,6 +114,7 @@ _HOME = {
     "masking": ("mask",),
     "plan": ("Part", "Plan"),
     "pruner": ("Pruner",),
+    "reporting": ("report",),
     "statistics": ("Statistics", "calibrate"),
     "surgery": ("restore", "save", "shrink"),
     "tasks": ("Task",),

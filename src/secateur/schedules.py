@@ -123,6 +123,9 @@ def cubic(begin: int, end: int, every: int = 1) -> Steps:
 def iterative(sparsities: Sequence[float], *, every: int = 1, begin: int = 0) -> Steps:
     """Prune, recover, prune further: the sparsities after each round, the last of them the budget's.
 
+    With a budget in another measure they are fractions of that: on the way to `Budget(macs=0.5)`, `[0.25, 0.5]` takes a
+    quarter of the multiply-accumulates, then half of them.
+
     Args:
         sparsities: Rising, above 0 and below 1; divided by the last they are the fractions of the budget.
         every: Steps of recovery after each round.

@@ -48,7 +48,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     )
     for column in columns:
         numeric = column.endswith(">")
-        drawn.add_column(harmless(column.rstrip(">")), justify="right" if numeric else "left")
+        name = harmless(column.rstrip(">"))  # words give way to numbers, and are folded, not cut off
+        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in rows:
         drawn.add_row(*map(harmless, row))  # not str, in which [brackets] are markup
     return drawn

@@ -115,7 +115,8 @@ def test_channels_leave_a_smaller_model() -> None:
     found = call("prune", *TASK, *options, "--epochs", "1", "--json", "--out", "run")
     assert found.exit_code == 0, found.stderr
     results = json.loads(found.stdout)
-    assert results["smaller"]["parameters"] < results["smaller"]["of"]
+    before, after = results["report"]["parameters"]
+    assert after < before
     task = load_task(TASK[1])
     small = sc.restore("run/small.safetensors", task.model())
     assert evaluate(small, task) == results["accuracy"]["fine_tuned"]

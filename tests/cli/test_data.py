@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 import secateur.cli.data as commands
-from secateur.cli.main import app, complete_source
+from secateur.cli.main import app
+from secateur.cli.options import complete_source
 from secateur.tasks.data import SOURCES, Source
 from tests.packages import CONTENT, Tools, below, source, tools_in
 

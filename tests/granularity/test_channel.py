@@ -126,6 +126,14 @@ def test_names_say_what_was_asked() -> None:
     assert repr(granularity.head(IMAGE, minimum=2)) == "head(minimum=2)"
 
 
+def test_heads_are_counted_as_heads() -> None:
+    model, example = ZOO["packed projection with its own head size"].build()
+    groups = granularity.head(example, minimum=2)(model)
+    assert [units.least for units in groups.values() if not units.frozen] == [2]
+    by_name = granularity.head(example, minimum={"*": 3})(model)
+    assert [units.least for units in by_name.values() if not units.frozen] == [3]
+
+
 def test_a_plan_keeps_everything_in_its_file(tmp_path: Any) -> None:
     model, example = ZOO["grouped transposed convolution"].build()
     pruner = sc.Pruner(criteria.magnitude(), granularity.channel(example, minimum=2), allocation.uniform())

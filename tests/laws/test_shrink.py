@@ -17,6 +17,7 @@ from secateur.batches import call
 from secateur.dependency.recorder import tensors_in
 from secateur.plan import Part
 from secateur.surgery import shrink
+from secateur.surgery.shrink import cut, put_into
 from secateur.units import Units
 from tests.zoo.table import ZOO
 
@@ -57,3 +58,27 @@ def test_shrink_equals_mask(name: str, seed: int) -> None:
     _, fresh = ZOO[name].build(seed if ZOO[name].looks else seed + 1)
     for masked, shrunk in zip(outputs(sc.mask(model, plan), fresh), outputs(small, fresh), strict=True):
         torch.testing.assert_close(shrunk, masked, rtol=1e-4, atol=1e-4 * float(masked.abs().max()))
+
+
+def bits(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in (*model.named_parameters(), *model.named_buffers())}
+
+
+@pytest.mark.parametrize("name", ZOO)
+@settings(max_examples=2)
+@given(seed=st.integers(0, 1000))
+def test_what_was_trained_small_goes_back_where_it_was_cut_from(name: str, seed: int) -> None:
+    model, example = ZOO[name].build(seed)
+    plan = random_plan(model, example, seed)
+    masked, small = sc.mask(model, plan), cut(model, plan)
+    before, removed = bits(sc.mask(model, plan)), plan.masks()
+    put_into(masked, small, plan)
+    assert all(torch.equal(value, before[key]) for key, value in bits(masked).items())
+    with torch.no_grad():
+        for value in small.parameters():
+            value.add_(1)
+    put_into(masked, small, plan)
+    for key, value in cut(masked, plan).named_parameters():
+        assert torch.equal(value, small.get_parameter(key))
+    for key, mask in removed.items():
+        assert not bool(masked.get_parameter(key)[~mask].any())

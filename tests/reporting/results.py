@@ -91,3 +91,28 @@ def hostile() -> dict[str, Any]:
     for row in (*results["granularities"], *results["sizes"]):
         row |= {"name": HOSTILE, "note": HOSTILE}
     return results
+
+
+def channels() -> dict[str, Any]:
+    """Results of a pruning in which channels left."""
+
+    def row(name: str, macs: list[int], **more: Any) -> dict[str, Any]:
+        change = {"inputs": [1, 1], "outputs": [16, 8], "parameters": [160, 80], "macs": macs}
+        return {"name": name, "kind": "conv", **change, "remark": "", **more}
+
+    rest = {"inputs": None, "outputs": None, "parameters": [0, 0], "kind": "attention"}
+    latency = {"before": 0.0042, "after": 0.0031, "ratio": 1.35, "pairs": 100, "remark": ""}
+    report = {
+        "parameters": [57482, 29001],
+        "macs": [1806336, 894122],
+        "batch": 1,
+        "layers": [
+            row("conv1", [1800000, 890000]),
+            row("attention", [3000, 1500], **rest),
+            row("fc1", [3336, 2622], inputs=[16, 8], outputs=[10, 10], remark="it is the model's output"),
+        ],
+        "latency": [{"batch": 1, **latency}, {"batch": 64, "before": None, "after": None, "remark": "does not run"}],
+        "device": "a processor, 2 cores, 1 thread",
+    }
+    accuracy = {"dense": 0.974, "pruned_only": 0.312, "reestimated": 0.905, "fine_tuned": 0.968}
+    return {**prune(), "accuracy": accuracy, "report": report}

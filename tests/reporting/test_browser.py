@@ -10,7 +10,7 @@ import pytest
 
 from secateur.reporting import write_page
 from tests.reporting.browser import FOUND, Browser
-from tests.reporting.results import demo, hostile, prune
+from tests.reporting.results import channels, demo, hostile, prune
 
 pytestmark = pytest.mark.skipif(FOUND is None, reason="none of chromium, chromium-browser, google-chrome is found")
 
@@ -47,9 +47,9 @@ def fits(browser: Browser) -> None:
 
 def test_every_plot_is_drawn_and_nothing_is_asked_for(browser: Browser, tmp_path: Path) -> None:
     """Every plot there is, with the names that are hardest to draw."""
-    opened(browser, tmp_path, {**hostile(), "history": prune()["history"]})
+    opened(browser, tmp_path, {**hostile(), "history": prune()["history"], "report": channels()["report"]})
     drawn = browser.value(DRAWN)
-    assert len(drawn) == 7
+    assert len(drawn) == 8
     assert all(drawn.values()), drawn
     assert browser.troubles() == []
     assert browser.value("performance.getEntriesByType('resource').length") == 0

@@ -19,7 +19,7 @@ from secateur.reporting import page, write_page
 from secateur.reporting.checks import check
 from secateur.reporting.headlines import headline, key_figures, lede
 from secateur.reporting.sections import sections
-from tests.reporting.results import HOSTILE, demo, hostile, prune
+from tests.reporting.results import HOSTILE, channels, demo, hostile, prune
 
 
 class Reader(HTMLParser):
@@ -77,6 +77,33 @@ def test_headline_of_a_demo() -> None:
 def test_headline_of_a_pruning() -> None:
     says = "With 90.0 % of the weights removed, accuracy is 96.8 %, −0.6 points against the dense network"
     assert heading(page(prune())) == says
+
+
+def test_headline_of_channels_counts_what_is_smaller_and_promises_no_speed() -> None:
+    text = page(channels())
+    says = "With 49.5 % of the parameters and 50.5 % of the multiply-accumulates gone, accuracy is 96.8 %"
+    assert heading(text) == f"{says}, −0.6 points against the dense network"
+    figures = {figure.name: (figure.value, figure.note) for figure in key_figures(channels())}
+    assert figures["parameters left"] == ("29,001", "50.5 % of 57,482")
+    assert figures["multiply-accumulates left"] == ("894k", "49.5 % of 1.81M")
+    assert figures["time of a batch of 1"] == ("3.10 ms", "4.20 ms of the whole model")
+    assert figures["batch norms measured again"][0] == "90.5 %"
+    assert "weights left" not in figures
+    read = Reader(text)
+    assert "promise no speed; times are measured" in read.text
+    assert "on a processor, 2 cores, 1 thread" in read.text
+    assert "1.80M → 890k" in read.text
+    assert [part.key for part in sections(channels())] == ["smaller", "history", "sizes", "weights"]
+
+
+def test_a_layer_of_too_many_is_in_the_table_only() -> None:
+    results = channels()
+    results["report"]["layers"] *= 40
+    read = Reader(page(results))
+    assert "smaller-0" not in read.values("id")
+    assert read.text.count("it is the model's output") >= 40
+    del results["report"]["layers"], results["report"]["latency"]
+    assert "Parameters and multiply-accumulates" in Reader(page(results)).text
 
 
 def test_every_section_is_there_in_order() -> None:
@@ -170,7 +197,7 @@ def said(results: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("strange", [math.nan, math.inf, None, 0.0, 1e300])
-@pytest.mark.parametrize("make", [demo, prune])
+@pytest.mark.parametrize("make", [demo, prune, channels])
 def test_any_number_may_be_strange(make: Any, strange: float | None) -> None:
     for *path, last in places(make()):
         results = make()
@@ -204,7 +231,7 @@ def test_numbers_that_are_not_finite_are_dashes_and_null() -> None:
     assert "NaN" not in read.scripts["figures"]
 
 
-@pytest.mark.parametrize("make", [demo, prune, hostile])
+@pytest.mark.parametrize("make", [demo, prune, channels, hostile])
 def test_json_in_the_page_is_the_input(make: Any) -> None:
     results = make()
     before = copy.deepcopy(results)
@@ -229,7 +256,7 @@ def test_json_cannot_end_its_script() -> None:
         assert not set("<>&") & set(inside)
 
 
-@pytest.mark.parametrize("make", [demo, prune])
+@pytest.mark.parametrize("make", [demo, prune, channels])
 def test_nothing_points_outside(make: Any) -> None:
     text = page(make())
     read = Reader(text)
@@ -276,6 +303,9 @@ def test_the_page_is_small_and_the_same_every_time() -> None:
         ({"weights": {"fc": {"edges": [0, 1], "before": [1, 2], "after": [1]}}}, "'weights.fc.before'"),
         ({"layers": {"columns": ["a"], "rows": [["1", "2"]]}}, r"'layers.rows\[0\]'"),
         ({"settings": {"path": Path()}}, "'settings.path'"),
+        ({"report": {"macs": [1]}}, "'report.macs'"),
+        ({"report": {"layers": [{"outputs": [1, 2, 3]}]}}, r"'report.layers\[0\].outputs'"),
+        ({"report": {"latency": [{"before": -1.0}]}}, r"'report.latency\[0\].before'"),
     ],
 )
 def test_bad_input_is_named(change: dict[str, Any], named: str) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from secateur.errors import RunError
 from secateur.reporting import print_summary
-from tests.reporting.results import HOSTILE, demo, hostile, prune
+from tests.reporting.results import HOSTILE, channels, demo, hostile, prune
 
 
 def printed(results: dict[str, Any], width: int = 120) -> str:
@@ -22,6 +22,20 @@ def row(text: str, start: str) -> list[str]:
     """The cells of the line that begins so."""
     line = next(line for line in text.splitlines() if line.strip().startswith(start))
     return [cell.strip() for cell in line.strip().split("   ") if cell.strip()]
+
+
+def test_channels() -> None:
+    text = printed(channels())
+    assert row(text, "parameters  ") == ["parameters", "57,482", "29,001", "50.5 %"]
+    macs = row(text, "multiply-accumulates, batch 1")
+    assert macs == ["multiply-accumulates, batch 1", "1,806,336", "894,122", "49.5 %"]
+    assert row(text, "1   ") == ["1", "4.20 ms", "3.10 ms", "1.4×", "100"]
+    assert row(text, "64  ") == ["64", "–", "–", "–", "–", "does not run"]
+    assert row(text, "conv1") == ["conv1", "1", "16 → 8", "160 → 80", "1.80M → 890k"]
+    assert row(text, "attention") == ["attention", "–", "–", "0", "3,000 → 1,500"]
+    assert row(text, "fc1") == ["fc1", "16 → 8", "10", "160 → 80", "3,336 → 2,622", "it is the model's output"]
+    assert row(text, "everything else") == ["everything else", "57.2k → 28.8k"]
+    assert row(text, "pruning, batch") == ["pruning, batch norms measured again", "90.5 %", "−6.9 points"]
 
 
 def test_demo() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -12,6 +12,34 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from secateur.cli.options import (
+    Accumulate,
+    AdjustDropout,
+    Allocation,
+    Autocast,
+    Criterion,
+    CrossNorms,
+    DataDir,
+    Device,
+    Distill,
+    DivideBy,
+    Granularity,
+    Json,
+    Macs,
+    MinChannels,
+    Network,
+    Open,
+    Out,
+    Parameters,
+    Reestimate,
+    Resume,
+    Rewind,
+    RoundTo,
+    Schedule,
+    Seed,
+    Temperature,
+    complete_source,
+)
 from secateur.errors import SecateurError
 from secateur.text import harmless
 
@@ -30,67 +58,6 @@ app = typer.Typer(
 errors = Console(stderr=True)
 
 
-def complete(kind: str) -> Callable[[str], list[str]]:
-    """Completion of an option's values.
-
-    Args:
-        kind: `granularity`, `criterion` or `allocation`.
-
-    Returns:
-        From what has been typed to the names that begin so.
-    """
-
-    def names(incomplete: str) -> list[str]:
-        from secateur.cli.names import factories
-
-        return [name for name in factories(kind) if name.startswith(incomplete)]
-
-    return names
-
-
-def complete_source(incomplete: str) -> list[str]:
-    """Completion of the names of data.
-
-    Args:
-        incomplete: What has been typed.
-
-    Returns:
-        The names that begin so.
-    """
-    from secateur.tasks.data import SOURCES
-
-    return [name for name in SOURCES if name.startswith(incomplete)]
-
-
-Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default="a new one in runs/")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that stopped.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON, for machines; nothing else on stdout.")]
-Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
-
-
-Network = Annotated[
-    str | None,
-    typer.Option("--network", help="One of the task's networks, e.g. resnet-20 of fashion.", show_default="its first"),
-]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the task's data.", show_default="cache")]
-DivideBy = Annotated[float, typer.Option(help="Recover at the task's learning rate divided by this.")]
-Rewind = Annotated[
-    str | None,
-    typer.Option(
-        help="rate: train with the learning rates of the last epochs of dense training instead; weights: and from the "
-        "weights of that time.",
-        show_default="no",
-    ),
-]
-Distill = Annotated[float, typer.Option(min=0, max=1, help="Weight of the dense network's outputs in the loss.")]
-Temperature = Annotated[float, typer.Option(help="Of distillation.")]
-AdjustDropout = Annotated[
-    bool, typer.Option("--adjust-dropout", help="Lower the rates of dropout to fit the connections that are left.")
-]
-Autocast = Annotated[bool, typer.Option("--autocast", help="Train in mixed precision, bfloat16.")]
-Accumulate = Annotated[int, typer.Option(min=1, help="Batches for a step of the optimizer.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
 NOT_SETTINGS = frozenset({"out", "resume", "as_json", "show"})
 
 
@@ -216,6 +183,8 @@ Examples:
 
 - secateur prune --granularity filter --exclude fc2 --allocation uniform --sparsity 0.5 --schedule cubic
 
+- secateur prune --granularity channel --macs 0.5 --round-to 8
+
 - secateur prune --schedule iterative:0.5,0.8,0.95 --epochs 3 --out runs/iterative
 
 - secateur prune --task my_module:task --nonzeros 20000 --json
@@ -230,22 +199,16 @@ def prune(
     weights: Annotated[
         Path | None, typer.Option(help="Dense weights, safetensors, instead of dense training.", show_default="none")
     ] = None,
-    granularity: Annotated[
-        str, typer.Option("--granularity", "-g", help="What leaves together.", autocompletion=complete("granularity"))
-    ] = "weight",
-    criterion: Annotated[
-        str, typer.Option("--criterion", "-c", help="How much it matters.", autocompletion=complete("criterion"))
-    ] = "magnitude",
-    allocation: Annotated[
-        str, typer.Option("--allocation", "-a", help="How it is shared out.", autocompletion=complete("allocation"))
-    ] = "global",
+    granularity: Granularity = "weight",
+    criterion: Criterion = "magnitude",
+    allocation: Allocation = "global",
     sparsity: Annotated[float | None, typer.Option("--sparsity", "-s", help="Fraction of the units to remove.")] = None,
     weights_removed: Annotated[float | None, typer.Option(help="Fraction of the weights to remove.")] = None,
     nonzeros: Annotated[int | None, typer.Option(help="Fewer weights than this stay.")] = None,
+    macs: Macs = None,
+    parameters: Parameters = None,
     per_group: Annotated[list[str] | None, typer.Option(help="Sparsity of a group, NAME=FRACTION; repeatable.")] = None,
-    schedule: Annotated[
-        str, typer.Option(help="one_shot, linear, cubic, or iterative:S1,S2,... with the sparsity of each round.")
-    ] = "one_shot",
+    schedule: Schedule = "one_shot",
     epochs: Annotated[int, typer.Option(min=0, help="Epochs of recovery (of each round, if iterative).")] = 5,
     divide_by: DivideBy = 10,
     rewind: Rewind = None,
@@ -258,6 +221,10 @@ def prune(
     exclude: Annotated[list[str] | None, typer.Option(help="Group that keeps everything, by name or pattern.")] = None,
     minimum: Annotated[list[str] | None, typer.Option(help="Lowest sparsity of a group, NAME=FRACTION.")] = None,
     maximum: Annotated[list[str] | None, typer.Option(help="Highest sparsity of a group, NAME=FRACTION.")] = None,
+    round_to: RoundTo = None,
+    min_channels: MinChannels = None,
+    cross_norms: CrossNorms = False,
+    reestimate: Reestimate = True,
     dense_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of dense training.")] = None,
     regularize: Annotated[
         str | None, typer.Option(help="Penalty in dense training instead of weight decay: l1:STRENGTH or l2:STRENGTH.")
@@ -272,6 +239,8 @@ def prune(
     show: Open = False,
 ) -> None:
     """Train a task's network, prune it, recover it; leave plan, weights, table and page in a folder.
+
+    Where channels or heads leave, the smaller model is in small.safetensors, measured beside the whole one.
 
     Under `torchrun --nproc-per-node N -m secateur prune ...` N processes share every batch.
     """
@@ -324,7 +293,7 @@ def report(
     from secateur.workflow import read_results
 
     with reported(as_json):
-        present(read_results(run), out or run / "report.html", as_json=as_json, show=show)
+        present(read_results(run), run, out or run / "report.html", as_json=as_json, show=show)
 
 
 @app.command(name="list")

@@ -52,13 +52,14 @@ def _asked(function: Callable[..., Any]) -> list[inspect.Parameter]:
     return [item for item in given if item.name != EXAMPLE and (item.kind is item.POSITIONAL_OR_KEYWORD)]
 
 
-def resolve(kind: str, text: str, example: Any = None) -> Any:
+def resolve(kind: str, text: str, example: Any = None, options: Mapping[str, Any] | None = None) -> Any:
     """What `NAME` or `NAME:ARGUMENTS` stands for; arguments are separated by commas, colons or an x.
 
     Args:
         kind: `granularity`, `criterion` or `allocation`.
         text: What the user wrote; `2:4` is short for `pattern:2:4`.
         example: Inputs of the task's model, for what looks at how it runs.
+        options: Arguments that have an option of their own, by that option; those that are not given are left out.
 
     Returns:
         The granularity, criterion or allocation.
@@ -85,7 +86,20 @@ def resolve(kind: str, text: str, example: Any = None) -> Any:
         raise SecateurError(f"{kind} {text!r}: {error}; it is used as {usage(name, function)}") from error
     if any(isinstance(value, str) for value in arguments) and "str" not in _annotations(function):
         raise SecateurError(f"{kind} {text!r}: numbers are expected; it is used as {usage(name, function)}")
-    return function(*arguments)
+    return function(*arguments, **_named(kind, name, known, options or {}))
+
+
+NAMED = {"--round-to": "round_to", "--min-channels": "minimum", "--cross-norms": "cross_norms"}
+"""Arguments with an option of their own."""
+
+
+def _named(kind: str, name: str, known: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by name, of which the function takes every one."""
+    for option in options:
+        takers = [one for one, made in known.items() if NAMED[option] in inspect.signature(made).parameters]
+        if name.replace("-", "_") not in takers:
+            raise SecateurError(f"{option} goes with --{kind} {' or '.join(takers)}; given: {name}. Leave it out")
+    return {NAMED[option]: value for option, value in options.items()}
 
 
 def _annotations(function: Callable[..., Any]) -> set[str]:
@@ -138,6 +152,32 @@ def summary(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
 
 
+def numbers(option: str, texts: list[str]) -> int | Mapping[str, int]:
+    """`NUMBER`, for all groups, or `NAME=NUMBER` options.
+
+    Args:
+        option: Name of the option, for errors.
+        texts: What the user wrote.
+
+    Returns:
+        One number, or numbers by name.
+
+    Raises:
+        SecateurError: A text is not of either form, or the number is not whole and above 0.
+
+    Example:
+        >>> numbers("--round-to", ["8"]), numbers("--round-to", ["conv1=8", "fc*=16"])
+        (8, {'conv1': 8, 'fc*': 16})
+    """
+    found = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        if not value.isdecimal() or int(value) < 1 or bool(equals) != bool(name) or (not name and len(texts) > 1):
+            raise SecateurError(f"{option} takes one whole number, e.g. 8, or some of NAME=NUMBER; given: {texts}")
+        found[name] = int(value)
+    return found.get("", found)
+
+
 def pairs(kind: str, texts: list[str]) -> Mapping[str, float]:
     """`NAME=NUMBER` options as a mapping.
 
@@ -157,6 +197,8 @@ def pairs(kind: str, texts: list[str]) -> Mapping[str, float]:
     """
     found = {}
     for text in texts:
+        if kind == "--minimum" and text.isdecimal() and int(text) > 0:
+            raise SecateurError(f"--minimum takes NAME=SPARSITY; channels that stay are --min-channels {text}")
         name, equals, value = text.rpartition("=")
         number = _value(value)
         if not equals or not name or not isinstance(number, (int, float)):

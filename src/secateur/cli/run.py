@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import sys
 import webbrowser
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from secateur import ranks, schedules
 from secateur.budget import Budget
-from secateur.cli.names import RETURNS, factories, pairs, resolve, summary, usage
+from secateur.cli.names import RETURNS, factories, numbers, pairs, resolve, summary, usage
 from secateur.criteria import normalized
 from secateur.errors import RunError, SecateurError, UnknownNameError
 from secateur.pruner import Pruner
@@ -44,7 +45,8 @@ from secateur.workflow import (
     read_run,
     run_demo,
 )
-from secateur.workflow.recovery import SCHEDULES
+from secateur.workflow.recovery import SCHEDULES, along
+from secateur.workflow.smaller import check_crossing
 
 
 def demonstrate(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json: bool, show: bool) -> None:
@@ -61,7 +63,7 @@ def demonstrate(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json
     asked = Demo(task, seeds=tuple(range(settings["seeds"])), epochs=settings["epochs"])
     folder = open_run(out, {"command": "demo", **settings}, resume=resume)
     results = _results(folder, lambda: run_demo(asked, folder, say=_say, progress=not as_json))
-    present(results, folder.file("report.html"), as_json=as_json, show=show)
+    present(results, folder.path, folder.file("report.html"), as_json=as_json, show=show)
 
 
 def prune(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json: bool, show: bool) -> None:
@@ -80,7 +82,7 @@ def prune(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json: bool
         _try_out(task, job)
         folder = open_run(out, {"command": "prune", **settings}, resume=resume)
         results = _results(folder, lambda: prune_task(task, job, folder, say=_say, progress=not as_json))
-        present(results, folder.file("report.html"), as_json=as_json, show=show)
+        present(results, folder.path, folder.file("report.html"), as_json=as_json, show=show)
 
 
 def finetune(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json: bool, show: bool) -> None:
@@ -100,7 +102,7 @@ def finetune(out: Path, settings: Mapping[str, Any], *, resume: bool, as_json: b
         earlier_run(task, job)
         folder = open_run(out, {"command": "finetune", **settings, **told}, resume=resume)
         results = _results(folder, lambda: finetune_task(task, job, folder, say=_say, progress=not as_json))
-        present(results, folder.file("report.html"), as_json=as_json, show=show)
+        present(results, folder.path, folder.file("report.html"), as_json=as_json, show=show)
 
 
 TASK = ("task", "network", "data_dir")
@@ -152,7 +154,7 @@ def job_of(settings: Mapping[str, Any], task: Task) -> PruneJob:
         criterion = normalized(criterion, settings["normalize"])
     pruner = Pruner(
         criterion,
-        resolve("granularity", settings["granularity"], task.example),
+        resolve("granularity", settings["granularity"], task.example, _of_channels(settings)),
         resolve("allocation", settings["allocation"]),
         exclude=tuple(settings["exclude"] or ()),
         minimum=pairs("--minimum", settings["minimum"] or []),
@@ -170,7 +172,18 @@ def job_of(settings: Mapping[str, Any], task: Task) -> PruneJob:
         ),
         numerics=_numerics(settings),
         seed=settings["seed"],
+        reestimate=settings["reestimate"],
     )
+
+
+def _of_channels(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of granularities that couple channels, those that are given."""
+    given: dict[str, Any] = {
+        f"--{name.replace('_', '-')}": numbers(f"--{name.replace('_', '-')}", settings[name])
+        for name in ("round_to", "min_channels")
+        if settings[name]
+    }
+    return given | ({"--cross-norms": True} if settings["cross_norms"] else {})
 
 
 def _recovery(settings: Mapping[str, Any]) -> Recovery:
@@ -241,17 +254,35 @@ def _schedule(text: str) -> tuple[str, tuple[float, ...]]:
     return name, levels
 
 
+REMOVED, STAYS = ("sparsity", "weights_removed"), ("macs", "parameters")
+"""Measures of a budget that are a fraction: of what goes, and of what may stay."""
+
+
 def _budget(settings: Mapping[str, Any], levels: tuple[float, ...]) -> Budget | None:
-    given = {name: settings[name] for name in ("sparsity", "weights_removed", "nonzeros") if settings[name] is not None}
+    given = {name: settings[name] for name in (*REMOVED, *STAYS, "nonzeros") if settings[name] is not None}
     if settings["per_group"]:
         given["per_group"] = pairs("--per-group", settings["per_group"])
-    if levels and given and given != {"sparsity": levels[-1]}:
-        raise SecateurError(
-            f"an iterative schedule names the sparsities itself, {levels[-1]:g} at the end; leave the budget out"
-        )
-    if levels:
+    if levels and not given:
         given["sparsity"] = levels[-1]
-    return Budget(**given) if given else None
+    budget = Budget(**given) if given else None
+    if levels:
+        _check_rounds(given, levels[-1])
+    return budget
+
+
+def _check_rounds(given: Mapping[str, Any], last: float) -> None:
+    """Refuse a budget that says something else than the last round."""
+    name, value = next(iter(given.items()))
+    if name in STAYS and not math.isclose(value, 1 - last):
+        raise SecateurError(
+            f"the rounds name what is gone of the {name}, {last:g} at the end, and --{name} {value:g} asks for "
+            f"{1 - value:g}: end them with {1 - value:g}"
+        )
+    if name not in STAYS and not (name in REMOVED and value == last):
+        raise SecateurError(
+            f"an iterative schedule names the sparsities itself, {last:g} at the end; leave the budget out, or give "
+            "--macs, --parameters or --weights-removed, of which the rounds then name the fraction that is gone"
+        )
 
 
 def _try_out(task: Task, job: PruneJob) -> None:
@@ -259,14 +290,15 @@ def _try_out(task: Task, job: PruneJob) -> None:
     check_job(task, job)
     model = task.model()
     scoreless = dataclasses.replace(job.pruner, method=resolve("criterion", "magnitude"))
-    scoreless.plan(model, job.budget)
+    check_crossing(scoreless.plan(model, job.budget), trained_along=along(job.recovery))
 
 
-def present(results: Mapping[str, Any], page: Path, *, as_json: bool, show: bool) -> None:
+def present(results: Mapping[str, Any], run: Path, page: Path, *, as_json: bool, show: bool) -> None:
     """Write the page of a run, and print its tables or its numbers; of several ranks, the first does.
 
     Args:
         results: Of the run.
+        run: Its folder.
         page: Where the page goes.
         as_json: Print numbers.
         show: Open the page.
@@ -279,11 +311,10 @@ def present(results: Mapping[str, Any], page: Path, *, as_json: bool, show: bool
     else:
         console = Console()
         print_summary(results, console)
-        if counts := results.get("smaller"):
-            what = f"{counts['parameters']:,} of {counts['of']:,} parameters"
-            place = page.parent / "small.safetensors"
-            console.print(f"smaller model: {place} ({what})", highlight=False, soft_wrap=True)
-        console.print(f"run: {page.parent}\npage: {page}", highlight=False, soft_wrap=True)
+        if results.get("report"):
+            place = run / "small.safetensors"
+            console.print(f"smaller model: {place}, for secateur.restore", highlight=False, soft_wrap=True)
+        console.print(f"run: {run}\npage: {page}", highlight=False, soft_wrap=True)
     if show:
         webbrowser.open(page.resolve().as_uri())
 

@@ -67,8 +67,8 @@ def channel(
 
     Args:
         example: Inputs of a batch, as the model takes them: a tensor, a tuple or a dict.
-        round_to: What stays is a multiple of so many channels, e.g. 8, which hardware likes.
-        minimum: So many channels stay at least.
+        round_to: What stays is a multiple of so many channels, e.g. 8, which hardware likes; of all groups or by name.
+        minimum: So many channels stay at least, of all groups or by name.
         cross_norms: Whether channels may leave over which a mean or variance is taken, such as the width of a model
             with layer norms. The smaller model then equals the masked one with these statistics taken over what is
             left, not plain masking.
@@ -103,7 +103,7 @@ def channel(
     )
 
 
-def head(example: Any, *, minimum: int = 1) -> Granularity:
+def head(example: Any, *, minimum: Pick = 1) -> Granularity:
     """Attention heads: of the groups of `channel`, those whose units are multiplied each by itself, as heads are.
 
     A head takes its rows of the projections along, those of queries, keys and values, and its columns of the projection
@@ -111,7 +111,7 @@ def head(example: Any, *, minimum: int = 1) -> Granularity:
 
     Args:
         example: Inputs of a batch, as the model takes them.
-        minimum: So many heads stay at least.
+        minimum: So many heads stay at least, of all groups or by name.
 
     Returns:
         Granularity: one group for each attention whose heads can leave.
@@ -190,11 +190,12 @@ class _Channel:
         return fitted(model, record, cross_norms=self.cross_norms, deadline=deadline)
 
     def _rounded(self, groups: dict[str, Units]) -> dict[str, Units]:
-        """What stays, in units: a unit may be several channels of the layer that makes them."""
+        """What stays, in units: a unit may be several channels of the layer that makes them; heads count as heads."""
         free = [name for name, units in groups.items() if not units.frozen]
         multiples, lowest = (_each(given, free) for given in (self.round_to, self.minimum))
         for name in free:
-            width = min(int(index.numbers().eq(0).sum()) for index in groups[name].index.values())
+            widths = (int(index.numbers().eq(0).sum()) for index in groups[name].index.values())
+            width = 1 if self.only_heads else min(widths)
             multiple, least = multiples.get(name, 1), lowest.get(name, 1)
             step = multiple // math.gcd(multiple, max(1, width))
             groups[name] = replace(groups[name], step=step, least=-(-least // max(1, width)))

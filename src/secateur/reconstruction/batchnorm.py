@@ -48,7 +48,7 @@ def reestimate(model: Model, data: Iterable[Any], *, inplace: bool = False) -> M
         (4.0, 5.0)
     """
     changed = model if inplace else copy.deepcopy(model)
-    norms = [one for one in changed.modules() if isinstance(one, BatchNorm) and one.running_mean is not None]
+    norms = keeping(changed)
     if not norms:
         return changed
     before = [(module, module.training) for module in changed.modules()]
@@ -71,6 +71,23 @@ def reestimate(model: Model, data: Iterable[Any], *, inplace: bool = False) -> M
         for module, training in before:
             module.training = training
     return changed
+
+
+def keeping(model: nn.Module) -> list[BatchNorm]:
+    """The batch norms of a model that keep statistics.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        The modules.
+
+    Example:
+        >>> model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(3, track_running_stats=False))
+        >>> [norm.num_features for norm in keeping(model)]
+        [2]
+    """
+    return [one for one in model.modules() if isinstance(one, BatchNorm) and one.running_mean is not None]
 
 
 def _copied(norm: nn.Module) -> dict[str, Tensor]:

@@ -155,6 +155,11 @@ def _table(where: str, value: Any) -> None:
             _refuse(f"{where}.rows[{index}]", f"{len(row)} cells", expected)
 
 
+def _of_length(where: str, value: Any, length: int) -> None:
+    if len(value) != length:
+        _refuse(where, f"{len(value)} entries", f"{length}, before and after")
+
+
 def _each_of_curve(where: str, value: Any) -> None:
     for index, one in enumerate(value.get("each") or ()):
         if len(one) != len(value["sparsity"]):
@@ -185,6 +190,25 @@ def _weights(where: str, value: Any) -> None:
         _amount(where, value)
 
 
+_change = _all(_list_of(_number), lambda where, value: _of_length(where, value, 2))
+_report = _record(
+    parameters=_change,
+    macs=_change,
+    batch=_whole,
+    device=_text,
+    latency=_list_of(_record(batch=_whole, before=_amount, after=_amount, ratio=_amount, pairs=_whole, remark=_text)),
+    layers=_list_of(
+        _record(
+            name=_text,
+            kind=_text,
+            inputs=_change,
+            outputs=_change,
+            parameters=_change,
+            macs=_change,
+            remark=_text,
+        )
+    ),
+)
 _RESULTS = _record(
     "kind",
     "task",
@@ -206,7 +230,8 @@ _RESULTS = _record(
     weights=_weights,
     layers=_all(_record("columns", "rows", columns=_list_of(_text), rows=_list_of(_list_of(_text))), _table),
     sizes=_list_of(_record("name", name=_text, bytes=_amount, note=_text)),
-    accuracy=_record(dense=_number, pruned_only=_number, fine_tuned=_number),
+    accuracy=_record(dense=_number, pruned_only=_number, reestimated=_number, fine_tuned=_number),
+    report=_report,
     sparsity=_number,
     weights_left=_amount,
     weights_total=_amount,

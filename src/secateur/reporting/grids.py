@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from secateur.reporting.headlines import change, text
-from secateur.reporting.values import curves, dense, histograms, history, measured, metric, scale, sizes
+from secateur.reporting.values import accuracies, curves, dense, histograms, history, measured, metric, scale, sizes
 from secateur.reporting.words import DASH, count, level, number, plain, share, size, times
 
 
@@ -59,10 +59,18 @@ def granularity_table(results: Mapping[str, Any]) -> Table:
         for row in given
     ]
     table = Table(["granularity", "weights removed>", "pruning only>", "pruning + fine-tuning>", "remark"], rows)
-    return _without_empty_end(table)
+    return without_empty_end(table)
 
 
-def _without_empty_end(table: Table) -> Table:
+def without_empty_end(table: Table) -> Table:
+    """A table without its last column, if that is empty.
+
+    Args:
+        table: The table.
+
+    Returns:
+        The table.
+    """
     if any(row[-1] for row in table.rows):
         return table
     return Table(table.columns[:-1], [row[:-1] for row in table.rows])
@@ -83,7 +91,7 @@ def size_table(results: Mapping[str, Any]) -> Table:
     """
     given = sizes(results)
     rows = [[name, count(value), size(value), times(given[0][1], value), note] for name, value, note in given]
-    return _without_empty_end(Table(["form", "bytes>", "size>", "times smaller>", "how"], rows))
+    return without_empty_end(Table(["form", "bytes>", "size>", "times smaller>", "how"], rows))
 
 
 def accuracy_table(results: Mapping[str, Any]) -> Table:
@@ -93,14 +101,18 @@ def accuracy_table(results: Mapping[str, Any]) -> Table:
         results: Checked results.
 
     Returns:
-        Up to three rows.
+        Up to four rows.
     """
-    given = {key: number((results.get("accuracy") or {}).get(key)) for key in ("dense", "pruned_only", "fine_tuned")}
-    names = {"dense": "dense", "pruned_only": "pruning only", "fine_tuned": "pruning + fine-tuning"}
+    names = {
+        "dense": "dense",
+        "pruned_only": "pruning only",
+        "reestimated": "pruning, batch norms measured again",
+        "fine_tuned": "pruning + fine-tuning",
+    }
     before, units = dense(results).mean, scale(results)
     rows = [
         [names[key], units.one(value), DASH if key == "dense" else change(value - before, units)]
-        for key, value in given.items()
+        for key, value in accuracies(results).items()
         if math.isfinite(value)
     ]
     return Table(["network", f"{metric(results)}>", "against dense>"], rows)

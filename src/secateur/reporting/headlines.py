@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from secateur.reporting.values import (
     Curve,
     Measured,
+    accuracies,
     curves,
     dense,
     label,
@@ -19,7 +20,7 @@ from secateur.reporting.values import (
     sizes,
     weights_left,
 )
-from secateur.reporting.words import DASH, Scale, count, duration, level, number, share, size, times
+from secateur.reporting.words import DASH, Scale, brief, count, duration, level, number, share, size, span, times
 
 TOLERANCE = 0.01
 """A network counts as good as dense while it loses no more: a point, or one in a hundred of a metric in other units."""
@@ -128,10 +129,11 @@ def _price(difference: float, name: str, units: Scale) -> str:
 
 
 def _pruned_headline(results: Mapping[str, Any]) -> str:
-    found, units = _three(results), scale(results)
-    after = found["fine_tuned"] if math.isfinite(found["fine_tuned"]) else found["pruned_only"]
-    if not math.isfinite(after):
+    found, units = accuracies(results), scale(results)
+    known = [value for key, value in found.items() if key != "dense" and math.isfinite(value)]
+    if not known:
         return f"Dense {metric(results)} is {units.one(found['dense'])}"
+    after = known[-1]
     difference = after - found["dense"]
     ending = f", {change(difference, units)} against the dense network" if math.isfinite(difference) else ""
     return f"{_after_what(results)}, {metric(results)} is {units.one(after)}{ending}"
@@ -139,14 +141,21 @@ def _pruned_headline(results: Mapping[str, Any]) -> str:
 
 def _after_what(results: Mapping[str, Any]) -> str:
     """How much went: of the weights where they were counted; sparsity may be one of units, of filters for example."""
+    gone = [f"{share(1 - after / before)} of the {name}" for name, before, after in _counts(results) if before]
+    if gone:
+        return f"With {' and '.join(gone)} gone"
     (left, total), sparsity = weights_left(results), number(results.get("sparsity"))
     if math.isfinite(left) and math.isfinite(total) and total:
         return f"With {share(1 - left / total)} of the weights removed"
     return f"At {level(sparsity)} sparsity" if math.isfinite(sparsity) else "After pruning"
 
 
-def _three(results: Mapping[str, Any]) -> dict[str, float]:
-    return {key: number(results["accuracy"].get(key)) for key in ("dense", "pruned_only", "fine_tuned")}
+def _counts(results: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
+    """What a whole and a smaller model count, where both are known."""
+    for key, name in (("parameters", "parameters"), ("macs", "multiply-accumulates")):
+        before, after = map(number, (results.get("report") or {}).get(key) or (None, None))
+        if math.isfinite(before) and math.isfinite(after):
+            yield name, before, after
 
 
 def best_point(results: Mapping[str, Any]) -> Best | None:
@@ -203,8 +212,13 @@ def _chance(found: Measured, before: Measured) -> str:
 
 
 def _pruned_lede(results: Mapping[str, Any]) -> str:
-    found, units = _three(results), scale(results)
-    names = {"dense": "dense", "pruned_only": "right after pruning", "fine_tuned": "after fine-tuning"}
+    found, units = accuracies(results), scale(results)
+    names = {
+        "dense": "dense",
+        "pruned_only": "right after pruning",
+        "reestimated": "with batch norms measured again",
+        "fine_tuned": "after fine-tuning",
+    }
     known = [f"{units.one(value)} {names[key]}" for key, value in found.items() if math.isfinite(value)]
     once = " (one seed)" if seeds(results) == 1 else ""
     return f"{capital(metric(results))}: {', '.join(known)}{once}." if known else ""
@@ -250,12 +264,30 @@ def key_figures(results: Mapping[str, Any]) -> list[KeyFigure]:
         Those that are known.
     """
     first = _accuracies(results) if results.get("accuracy") else _of_curves(results)
+    if results.get("report"):
+        return [*first, *_smaller(results), *_time(results)]
     return [*first, *_left(results), *_smallest(results), *_time(results)]
 
 
+def _smaller(results: Mapping[str, Any]) -> Iterator[KeyFigure]:
+    for name, before, after in _counts(results):
+        written = brief if name.startswith("multiply") else count
+        left = f"{share(after / before)} of {written(before)}" if before else ""
+        yield KeyFigure(f"{name} left", written(after), left)
+    for row in (results["report"].get("latency") or ())[:1]:
+        before, after = number(row.get("before")), number(row.get("after"))
+        if math.isfinite(before) and math.isfinite(after):
+            yield KeyFigure(f"time of a batch of {row.get('batch')}", span(after), f"{span(before)} of the whole model")
+
+
 def _accuracies(results: Mapping[str, Any]) -> Iterator[KeyFigure]:
-    names = {"dense": f"{metric(results)}, dense", "pruned_only": "right after pruning", "fine_tuned": "fine-tuned"}
-    found, units = _three(results), scale(results)
+    names = {
+        "dense": f"{metric(results)}, dense",
+        "pruned_only": "right after pruning",
+        "reestimated": "batch norms measured again",
+        "fine_tuned": "fine-tuned",
+    }
+    found, units = accuracies(results), scale(results)
     for key, value in found.items():
         if math.isfinite(value):
             difference = math.nan if key == "dense" else value - found["dense"]

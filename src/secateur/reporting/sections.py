@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from secateur.reporting import figures, grids
+from secateur.reporting import figures, grids, smaller
 from secateur.reporting.grids import Table
 from secateur.reporting.headlines import capital, removed_by_granularities, shown
 from secateur.reporting.style import Figure, look
@@ -60,6 +60,7 @@ class Section:
         signs: The legend.
         note: What else there is to say.
         picked: Whether the reader picks one plot at a time.
+        open: Tables that are shown at once, each with its caption.
     """
 
     key: str
@@ -70,6 +71,7 @@ class Section:
     signs: tuple[Sign, ...] = ()
     note: str = ""
     picked: bool = False
+    open: tuple[tuple[str, Table], ...] = ()
 
 
 def sections(results: Mapping[str, Any]) -> list[Section]:
@@ -86,7 +88,7 @@ def sections(results: Mapping[str, Any]) -> list[Section]:
         >>> [(section.key, len(section.plots), section.table.rows[1][-1]) for section in sections(given)]
         [('sizes', 1, '4.0×')]
     """
-    made = (_curves, _granularities, _history, _sizes, _weights)
+    made = (_curves, _granularities, _smaller, _history, _sizes, _weights)
     return [section for make in made if (section := make(results)) is not None]
 
 
@@ -164,6 +166,23 @@ def _granularities(results: Mapping[str, Any]) -> Section | None:
         table,
         (_method("pruned_only", "pruning only"), _method("fine_tuned", "pruning + fine-tuning"), *_dense_sign(results)),
         _over(results, "Whiskers"),
+    )
+
+
+def _smaller(results: Mapping[str, Any]) -> Section | None:
+    shown_at_once = tuple((capital(title), found) for title, found in smaller.tables(results)[:2] if found.rows)
+    table = smaller.layer_table(results)
+    if not shown_at_once and not table.rows:
+        return None
+    return Section(
+        "smaller",
+        "The smaller model",
+        "Whole channels leave, so tensors get smaller. Parameters and multiply-accumulates are counted and promise no "
+        "speed; times are measured. The bars are the channels that each layer puts out.",
+        _plots("smaller", table, {"Channels": smaller.channel_figure(results)}),
+        table,
+        (Sign("before", "■", "before pruning"), Sign("second", "■", "left")),
+        open=shown_at_once,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from secateur.reporting import grids
+from secateur.reporting import grids, smaller
 from secateur.reporting.checks import check
 from secateur.reporting.grids import Table
 from secateur.reporting.headlines import averaged, headline, lede, removed_by_granularities, shown, text
@@ -57,5 +57,6 @@ def _tables(results: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
     yield f"{name} by sparsity{averaged(results)}{against}", grids.curve_table(results)
     removed = removed_by_granularities(results.get("granularities") or [])
     yield f"{name} by granularity{removed}{against}", grids.granularity_table(results)
+    yield from smaller.tables(results)
     yield f"layers. {shown(results)}".rstrip(" ."), grids.layer_table(results)
     yield "sizes of the weights", grids.size_table(results)

@@ -151,6 +151,19 @@ def dense(results: Mapping[str, Any]) -> Measured:
     return Measured(number((results.get("accuracy") or {}).get("dense")))
 
 
+def accuracies(results: Mapping[str, Any]) -> dict[str, float]:
+    """The accuracies of one pruned network, in the order in which they were measured.
+
+    Args:
+        results: Checked results.
+
+    Returns:
+        By key, NaN where not known.
+    """
+    given = results.get("accuracy") or {}
+    return {key: number(given.get(key)) for key in ("dense", "pruned_only", "reestimated", "fine_tuned")}
+
+
 def metric(results: Mapping[str, Any]) -> str:
     """What was measured, in a word.
 

@@ -157,6 +157,28 @@ def count(value: float) -> str:
     return f"{value:,.0f}" if math.isfinite(value) else DASH
 
 
+def brief(value: float) -> str:
+    """A large whole number with three digits.
+
+    Args:
+        value: The number.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> brief(9216), brief(112896), brief(1806336), brief(4.1e9)
+        ('9,216', '113k', '1.81M', '4.10G')
+    """
+    if not math.isfinite(value):
+        return DASH
+    if value < 1e4:
+        return count(value)
+    power = 1 if value < 999.5e3 else 2 if value < 999.5e6 else 3
+    scaled = value / 1000**power
+    return f"{scaled:.{0 if scaled >= 99.95 else 1 if scaled >= 9.995 else 2}f}{'kMG'[power - 1]}"
+
+
 def size(value: float) -> str:
     """Bytes in the unit that reads best.
 
@@ -226,6 +248,26 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def span(seconds: float) -> str:
+    """A short time in the unit that reads best, with three digits.
+
+    Args:
+        seconds: The time.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> span(0.0000213), span(0.00412), span(15)
+        ('21.3 µs', '4.12 ms', '15.0 s')
+    """
+    if not math.isfinite(seconds):
+        return DASH
+    power = 0 if seconds >= 1 else 1 if seconds >= 1e-3 else 2
+    value = seconds * 1000**power
+    return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f} {('s', 'ms', 'µs')[power]}"
 
 
 def moment(created: str) -> str:

@@ -185,6 +185,26 @@ def _without(model: Model, plan: Plan) -> Model:
     return small
 
 
+def put_into(model: nn.Module, small: nn.Module, plan: Plan) -> None:
+    """Set the numbers of a smaller model back where they were cut from; what was cut away stays as it is.
+
+    Args:
+        model: The whole model, changed in place.
+        small: What `cut` made of it, perhaps trained since.
+        plan: The same plan.
+    """
+    mine, theirs = tensors(model), tensors(small)
+    slices = {id(mine[name]): dims for name, dims in _slices(plan).items()}  # one tensor may stand under several names
+    with torch.no_grad():
+        for name, value in mine.items():
+            if dims := slices.get(id(value)):
+                places = [dims.get(dim, torch.arange(size)).to(value.device) for dim, size in enumerate(value.shape)]
+                value[torch.meshgrid(*places, indexing="ij")] = theirs[name]
+            else:
+                value.copy_(theirs[name])
+    drop_caches(model)
+
+
 def _slices(plan: Plan) -> Slices:
     """What stays along each dimension; several groups may take from one."""
     for part in plan.parts:

@@ -19,6 +19,7 @@ from secateur.workflow.dense import Numerics
 from secateur.workflow.prune import Say, results_of
 from secateur.workflow.recovery import Bench, Recovery, check, hold_and_train
 from secateur.workflow.run_folder import RunFolder, read_results
+from secateur.workflow.smaller import left
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,14 @@ def finetune_task(
     for network in (dense, model):
         network.to(job.numerics.device)
     before = _history(found, folder)
-    was = folder.once("before", lambda: evaluate(model, task))
+    was = folder.once("before", lambda: evaluate(left(model, earlier.plan), task))
     say(f"training {job.run} on, from {task.metric_name} {was:.4g}")
     epochs = earlier.dense_epochs
     held = replace(earlier.plan, updates={})  # what the plan mended has been trained since
     bench = Bench(task, job.recovery, job.numerics, folder, dense, epochs, job.seed, progress=progress)
     with seeded(job.seed):
         history = hold_and_train(model, held, bench, "recovery", before)
-    now = folder.once("fine_tuned", lambda: evaluate(model, task))
+    now = folder.once("fine_tuned", lambda: evaluate(left(model, earlier.plan), task))
     return {
         **results_of(task, folder, earlier.plan, history, dense, model),
         "seeds": [job.seed],

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +69,18 @@ def sizes(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[dic
     ]
 
 
+def smaller_form(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Bytes of the prunable weights of a smaller network.
+
+    Args:
+        weights: By layer.
+
+    Returns:
+        A row of name, bytes, note.
+    """
+    return {"name": "smaller, float32", "bytes": _dense(weights), "note": "dense, without the channels that left"}
+
+
 def _dense(weights: Mapping[str, Tensor]) -> int:
     return sum(value.numel() * value.element_size() for value in weights.values())
 
@@ -126,18 +136,6 @@ def layer_table(plan: Plan) -> dict[str, Any]:
         Columns and rows.
     """
     return {"columns": list(COLUMNS), "rows": [part.row() for part in plan.parts]}
-
-
-def processor() -> str:
-    """The processor's own name, and how many of its cores this machine has.
-
-    Returns:
-        In words.
-    """
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def machine() -> dict[str, Any]:

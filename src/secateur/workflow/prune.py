@@ -11,17 +11,16 @@ from typing import Any
 from torch import nn
 
 from secateur.budget import Budget
-from secateur.masking import mask
 from secateur.plan import Plan
 from secateur.pruner import Pruner
-from secateur.surgery import save, shrink
 from secateur.tasks import Task, evaluate, loader
 from secateur.training import History
 from secateur.weights import load_weights, save_weights
 from secateur.workflow.dense import Dense, Numerics, dense_model
-from secateur.workflow.measure import distributions, layer_table, machine, sizes, weights_of
-from secateur.workflow.recovery import Bench, Recovery, check, recover
+from secateur.workflow.measure import distributions, layer_table, machine, sizes, smaller_form, weights_of
+from secateur.workflow.recovery import Bench, Recovery, along, check, recover
 from secateur.workflow.run_folder import RunFolder
+from secateur.workflow.smaller import leave_smaller, left, measured_again, proven, pruned, takes_slices, whole
 
 Say = Callable[[str], None]
 
@@ -37,6 +36,8 @@ class PruneJob:
         dense: Where the dense network comes from.
         numerics: Device and precision.
         seed: Of everything random.
+        reestimate: Measure the statistics of batch norms again right after pruning, where there are some: on what
+            remains at once, before it is trained on.
     """
 
     pruner: Pruner
@@ -45,6 +46,7 @@ class PruneJob:
     dense: Dense = field(default_factory=Dense)
     numerics: Numerics = field(default_factory=Numerics)
     seed: int = 0
+    reestimate: bool = True
 
 
 def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progress: bool = True) -> dict[str, Any]:
@@ -52,7 +54,8 @@ def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progre
 
     Leaves in the folder: `dense.safetensors`, `plan.safetensors`, `weights.safetensors`, where channels leave also
     `small.safetensors`, the smaller model, for `secateur.restore`; and the states from which a run that stopped goes
-    on.
+    on. Where channels leave it is the smaller model that is measured, and trained unless it is pruned along a schedule;
+    `weights.safetensors` holds its numbers in the dense shapes.
 
     Args:
         task: The task.
@@ -73,12 +76,16 @@ def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progre
     folder.leave("dense.safetensors", lambda path: save_weights(dense, path))
     say(f"pruning: {job.pruner.granularity}, {job.pruner.method}, {job.pruner.allocation}")
     once = first_plan(dense, task, job)
-    accuracy["pruned_only"] = folder.once("pruned_only", lambda: evaluate(mask(dense, once), task))
+    network = pruned(dense, once)
+    accuracy["pruned_only"] = folder.once("pruned_only", lambda: evaluate(network, task))
+    again = measured_again(network, task, job.seed) if job.reestimate else None
+    if again is not None:
+        accuracy["reestimated"] = folder.once("reestimated", lambda: evaluate(again, task))
     say("recovering")
-    model = copy.deepcopy(dense)
+    model = copy.deepcopy(dense) if again is None or along(job.recovery) else whole(dense, again, once)
     bench = Bench(task, job.recovery, job.numerics, folder, dense, epochs, job.seed, progress=progress)
     plan, history = recover(model, once, job.pruner, job.budget, bench)
-    accuracy["fine_tuned"] = folder.once("fine_tuned", lambda: evaluate(model, task))
+    accuracy["fine_tuned"] = folder.once("fine_tuned", lambda: evaluate(left(model, plan), task))
     return {
         **results_of(task, folder, plan, history, dense, model),
         "seeds": [job.seed],
@@ -123,7 +130,11 @@ def results_of(
     """
     folder.leave("plan.safetensors", plan.save)
     folder.leave("weights.safetensors", lambda path: save_weights(model, path))
+    network = left(model, plan)
     before, after = weights_of(dense), weights_of(model)
+    forms = sizes(before, after)
+    if takes_slices(plan):
+        forms.append(smaller_form(weights_of(network)))
     return {
         "kind": "prune",
         "task": task.name,
@@ -141,29 +152,9 @@ def results_of(
         },
         "layers": layer_table(plan),
         "weights": distributions(before, after),
-        "sizes": sizes(before, after),
-        **smaller(task, folder, plan, model),
+        "sizes": forms,
+        **leave_smaller(task, folder, plan, dense, network),
     }
-
-
-def smaller(task: Task, folder: RunFolder, plan: Plan, model: nn.Module) -> dict[str, Any]:
-    """Leave the smaller dense model in the folder, if the plan takes whole slices.
-
-    Args:
-        task: Its example is what the smaller model is proved on.
-        folder: Where `small.safetensors` goes.
-        plan: In force at the end.
-        model: The pruned model, zeros in place.
-
-    Returns:
-        Parameters of both, plain JSON; nothing if single weights leave.
-    """
-    if any(axis.axis is None for part in plan.parts for axis in part.units.index):
-        return {}
-    small = shrink(model, plan, example=task.example)
-    folder.leave("small.safetensors", lambda path: save(small, path))
-    counts = [sum(value.numel() for value in one.parameters()) for one in (small, model)]
-    return {"smaller": {"parameters": counts[0], "of": counts[1]}}
 
 
 def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +162,7 @@ def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_plan(model: nn.Module, task: Task, job: PruneJob) -> Plan:
-    """The plan for the whole budget at once, on the dense model.
+    """The plan for the whole budget at once, on the dense model, proved where channels leave.
 
     Args:
         model: The dense model.
@@ -181,4 +172,4 @@ def first_plan(model: nn.Module, task: Task, job: PruneJob) -> Plan:
     Returns:
         The plan.
     """
-    return job.pruner.plan(model, job.budget, data=loader(task), loss=task.loss)
+    return proven(model, job.pruner.plan(model, job.budget, data=loader(task), loss=task.loss), task)

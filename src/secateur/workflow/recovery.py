@@ -14,14 +14,17 @@ from torch.nn.modules.dropout import _DropoutNd
 from secateur import schedules
 from secateur.budget import Budget
 from secateur.errors import RunError, UnknownNameError
+from secateur.masking import mask
 from secateur.plan import Plan
 from secateur.pruner import Pruner
 from secateur.schedules import Schedule
+from secateur.surgery.shrink import cut, put_into
 from secateur.tasks import Task, dense_rate, evaluate, loader, seeded
 from secateur.training import GradualPruning, History, adjusted_dropout, distill, finetune, rates, rewind
 from secateur.weights import load_weights
 from secateur.workflow.dense import Numerics
 from secateur.workflow.run_folder import RunFolder
+from secateur.workflow.smaller import check_crossing, proven, takes_slices
 
 Rewind = Literal["", "rate", "weights"]
 SCHEDULES = ("one_shot", "linear", "cubic", "iterative")
@@ -33,7 +36,8 @@ class Recovery:
 
     Args:
         schedule: Along which it is pruned: one_shot, linear, cubic, iterative.
-        levels: Sparsities of the rounds, for iterative.
+        levels: Of the rounds, for iterative: what is gone after each, in the measure of the budget, so 0.25, 0.5 for
+            `Budget(macs=0.5)`; the last is the budget.
         epochs: Of training (of each round, for iterative).
         divide_by: The learning rate is the task's over this, constant.
         rewind: `rate`: the learning rate is instead what it was in the last `epochs` epochs of dense training;
@@ -123,7 +127,7 @@ def _check_schedule(recovery: Recovery, steps_per_epoch: int) -> None:
         raise UnknownNameError("schedule", recovery.schedule, SCHEDULES)
     if recovery.schedule == "iterative":
         schedules.iterative(recovery.levels)  # raises unless they rise
-    one_plan = recovery.schedule == "one_shot" or (recovery.schedule == "iterative" and recovery.rewind)
+    one_plan = not along(recovery)
     steps = recovery.epochs * steps_per_epoch
     # linear and cubic schedules end with the second step at the earliest
     if not one_plan and steps < (1 if recovery.schedule == "iterative" else 2):
@@ -156,16 +160,29 @@ def recover(model: nn.Module, once: Plan, pruner: Pruner, budget: Budget | None,
         RunError: The schedule did not reach its end within the epochs.
     """
     how = bench.recovery
+    check_crossing(once, trained_along=along(how))
     with seeded(bench.seed):
         if how.rewind and how.schedule == "iterative":
-            return _rounds(model, pruner, bench)
+            return _rounds(model, pruner, budget, bench)
         if how.schedule == "one_shot":
             return once, hold_and_train(model, once, bench, "recovery", History())
         return _gradual(model, pruner, budget, bench)
 
 
+def along(recovery: Recovery) -> bool:
+    """Whether a network is trained while it is pruned, with masks that change.
+
+    Args:
+        recovery: How.
+
+    Returns:
+        False where a plan is made, and then held.
+    """
+    return recovery.schedule != "one_shot" and not (recovery.schedule == "iterative" and recovery.rewind)
+
+
 def hold_and_train(model: nn.Module, plan: Plan, bench: Bench, state: str, before: History) -> History:
-    """Train with a plan's zeros held, after rewinding the weights if that is wanted.
+    """Train with a plan's zeros held, or what it leaves of channels, after rewinding the weights if that is wanted.
 
     Args:
         model: Changed in place.
@@ -188,15 +205,22 @@ def hold_and_train(model: nn.Module, plan: Plan, bench: Bench, state: str, befor
 
     adjusted = adjusted_dropout(model, plan, bench.task.example) if bench.recovery.adjust_dropout else nullcontext()
     with adjusted:
-        return joined(before, _trained(model, bench, state, on_epoch=on_epoch, plan=plan))
+        if not takes_slices(plan):
+            return joined(before, _trained(model, bench, state, on_epoch=on_epoch, plan=plan))
+        mask(model, plan, inplace=True)
+        small = cut(model, plan)
+        history = joined(before, _trained(small, bench, state, on_epoch=on_epoch))
+    put_into(model, small, plan)
+    return history
 
 
-def _rounds(model: nn.Module, pruner: Pruner, bench: Bench) -> tuple[Plan, History]:
+def _rounds(model: nn.Module, pruner: Pruner, budget: Budget | None, bench: Bench) -> tuple[Plan, History]:
     """Prune to each level, rewind, train; the plan of a round begins with that of the round before."""
-    plan, history = None, History()
-    for number, level in enumerate(bench.recovery.levels, 1):
-        data = loader(bench.task)
-        plan = pruner.plan(model, Budget(sparsity=level), data=data, loss=bench.task.loss, start=plan)
+    plan, history, levels = None, History(), bench.recovery.levels
+    for number, level in enumerate(levels, 1):
+        data, part = loader(bench.task), level / levels[-1]
+        planned = pruner.plan(model, budget, data=data, loss=bench.task.loss, start=plan, fraction=part)
+        plan = proven(model, planned, bench.task)
         history = hold_and_train(model, plan, bench, f"recovery-{number}", history)
     if plan is None:
         raise RunError("an iterative schedule needs the sparsities of its rounds: iterative:0.5,0.8,0.9")
@@ -214,7 +238,7 @@ def _gradual(model: nn.Module, pruner: Pruner, budget: Budget | None, bench: Ben
     history = _trained(model, bench, "recovery", on_epoch=on_epoch, hook=hook, epochs=epochs)
     if hook.plan is None or not hook.settled:
         raise RunError(_too_few(epochs, epochs * steps))
-    return hook.plan, history
+    return proven(model, hook.plan, bench.task), history
 
 
 def _trained(
