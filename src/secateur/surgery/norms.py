@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.errors import PlanError
 from secateur.index_maps import Embedded
@@ -29,13 +29,41 @@ def rescale(model: nn.Module, small: nn.Module, plan: Plan) -> None:
     Raises:
         PlanError: The model does not have the attribute.
     """
-    before, after = tensors(model), tensors(small)
-    for name, (eps, sizes) in _norms(plan).items():
-        steps = [*sorted({*sizes, len(before[name])}, reverse=True), len(after[name])]
+    after = tensors(small)
+    for name, (eps, steps) in _steps(model, small, plan).items():
         for more, less in pairwise(steps):
             with torch.no_grad():
                 after[name].add_(eps.offset).mul_(math.sqrt(more / less)).sub_(eps.offset)
             _grow(small, eps, more / less)
+
+
+def unscaled(model: nn.Module, small: nn.Module, plan: Plan) -> dict[str, Tensor]:
+    """Weights of norms as they would be in the whole model.
+
+    Args:
+        model: The whole model.
+        small: The model without what the plan takes out.
+        plan: The plan.
+
+    Returns:
+        The weights that `rescale` has made larger, as large as they were, by name.
+    """
+    found = {}
+    for name, (eps, steps) in _steps(model, small, plan).items():
+        value = tensors(small)[name].detach()
+        for more, less in reversed(list(pairwise(steps))):
+            value = (value + eps.offset) / math.sqrt(more / less) - eps.offset
+        found[name] = value
+    return found
+
+
+def _steps(model: nn.Module, small: nn.Module, plan: Plan) -> dict[str, tuple[Eps, list[int]]]:
+    """Weights that lose something, with the sizes that they had one after the other."""
+    before, after = tensors(model), tensors(small)
+    return {
+        name: (eps, [*sorted({*sizes, len(before[name])}, reverse=True), len(after[name])])
+        for name, (eps, sizes) in _norms(plan).items()
+    }
 
 
 def _norms(plan: Plan) -> dict[str, tuple[Eps, set[int]]]:

@@ -17,7 +17,7 @@ from secateur.plan import Plan
 from secateur.plan.slices import stays
 from secateur.surgery.classes import refresh
 from secateur.surgery.graph import graphed
-from secateur.surgery.norms import rescale
+from secateur.surgery.norms import rescale, unscaled
 from secateur.surgery.optimizer import carried, check_state
 from secateur.surgery.program import Program, program
 from secateur.surgery.proof import provable
@@ -193,7 +193,7 @@ def put_into(model: nn.Module, small: nn.Module, plan: Plan) -> None:
         small: What `cut` made of it, perhaps trained since.
         plan: The same plan.
     """
-    mine, theirs = tensors(model), tensors(small)
+    mine, theirs = tensors(model), {**tensors(small), **unscaled(model, small, plan)}
     slices = {id(mine[name]): dims for name, dims in _slices(plan).items()}  # one tensor may stand under several names
     with torch.no_grad():
         for name, value in mine.items():
