@@ -4,6 +4,7 @@ from secateur.dependency.contributions import contributions
 from secateur.dependency.groups import Coupled, Slot, coupled, stays
 from secateur.dependency.masked import masked_replay
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
+from secateur.dependency.reachable import Reach, Reading, reach
 from secateur.dependency.record import Amount, Call, Record, Reference, SizeUse, Value, references, replay
 from secateur.dependency.recorder import record, record_all, tensors_in
 from secateur.dependency.resize import Cut
@@ -22,6 +23,8 @@ __all__ = [
     "Cut",
     "Expression",
     "Operation",
+    "Reach",
+    "Reading",
     "Record",
     "Reference",
     "Rewrites",
@@ -37,6 +40,7 @@ __all__ = [
     "fitted",
     "integers",
     "masked_replay",
+    "reach",
     "record",
     "record_all",
     "references",

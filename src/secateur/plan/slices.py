@@ -44,6 +44,37 @@ def stays(parts: Iterable[Part]) -> Stays:
     return found
 
 
+def fixed_patterns(parts: Iterable[Part]) -> list[ParameterAxis]:
+    """Along which axes fixed patterns lie, such as 2 of every 4 consecutive inputs: a slice less would shift them.
+
+    Args:
+        parts: Of a plan.
+
+    Returns:
+        The axes of those that remove something.
+
+    Example:
+        >>> from secateur.granularity import pattern
+        >>> units = pattern(1, 2)(torch.nn.Linear(4, 3))["weight"]
+        >>> fixed_patterns([Part("fc", units, torch.tensor([True, False]).repeat(6))])
+        [ParameterAxis(parameter='weight', axis=1)]
+    """
+    found = []
+    for part in parts:
+        if part.units.keep_per_scope is not None and not bool(part.keep.all()):
+            for axis, index in part.units.index.items():
+                units = index.numbers().cpu()
+                scope = torch.where(units < 0, -1, part.units.scope.numbers().cpu()[units])
+                found += [ParameterAxis(axis.parameter, dim) for dim in range(units.ndim) if _shared(scope, dim)]
+    return found
+
+
+def _shared(scope: Tensor, dim: int) -> bool:
+    """Whether neighbours along an axis are in one scope."""
+    one, other = scope.narrow(dim, 0, scope.shape[dim] - 1), scope.narrow(dim, 1, scope.shape[dim] - 1)
+    return bool(((one == other) & (one >= 0)).any())
+
+
 def along(index: IndexMap, axis: int) -> Tensor:
     """The unit of each position along an axis, of units that are slices along it.
 
