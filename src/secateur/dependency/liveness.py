@@ -1,4 +1,4 @@
-"""Which positions of which values depend on the inputs: a record run once, with what is live beside what is computed."""
+"""Which positions of which values depend on the inputs: a record run with what is live beside what is computed."""
 
 from __future__ import annotations
 
@@ -248,7 +248,8 @@ def _space(call: Call, given: Given, _: Sequence[int]) -> Tensor:
 
 
 def _embedding(_: Call, given: Given, __: Sequence[int]) -> Tensor:
-    return given["indices"].live[..., None] & given["weight"].nonzero.any(0)
+    indices, table = given["indices"], given["weight"]
+    return torch.as_tensor(indices.live[..., None] & table.nonzero.any(0))
 
 
 def _looked_up(call: Call, given: Given, shape: Sequence[int]) -> Tensor:
@@ -281,10 +282,9 @@ def _padded(_: Call, given: Given, __: Sequence[int]) -> Tensor:
 
 
 def _glu(_: Call, given: Given, __: Sequence[int]) -> Tensor:
-    value, live = given["self"].value, given["self"].live
-    half, gate = live.chunk(2, given.get("dim", -1))
-    kept = value.chunk(2, given.get("dim", -1))[0] != 0
-    return half | (gate & kept)
+    dim, whole = given.get("dim", -1), given["self"]
+    half, gate = whole.live.chunk(2, dim)
+    return torch.as_tensor(half | (gate & (whole.value.chunk(2, dim)[0] != 0)))
 
 
 def _filled(_: Call, given: Given, __: Sequence[int]) -> Tensor:

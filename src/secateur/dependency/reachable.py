@@ -246,5 +246,7 @@ def _constant(value: Tensor, live: Tensor, dim: int) -> Tensor:
 def _spread_groups(weight: Tensor, groups: int, turned: bool) -> Tensor:
     """A convolution's weight as a matrix, ins x outs, with zeros between groups."""
     blocks = weight.reshape(groups, -1, weight.shape[1])
-    blocks = blocks if turned else blocks.transpose(1, 2)
-    return torch.block_diag(*blocks.to(torch.float64 if weight.is_floating_point() else torch.uint8)).to(weight.dtype)
+    dense = weight.new_zeros(groups, blocks.shape[2 - turned], groups, blocks.shape[1 + turned])
+    at = torch.arange(groups)
+    dense[at, :, at] = blocks if turned else blocks.transpose(1, 2)
+    return dense.flatten(2).flatten(0, 1)

@@ -6,7 +6,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -69,7 +69,8 @@ def without_dead(
     """
     inputs = to_device(example, device_of(model))
     buried = bury(model, inputs, stays)
-    plan = provable(buried.model, buried.plan, inputs, carve) if prove else buried.plan
+    leaves = prove and buried.plan.weights_removed > 0
+    plan = provable(buried.model, buried.plan, inputs, carve) if leaves else buried.plan
     small = carve(buried.model, plan)
     _give_biases(small, buried, plan)
     if prove and (worst := apart(model, small, fresh(inputs))) > TOLERANCE:
@@ -102,8 +103,7 @@ def bury(model: nn.Module, example: Any, stays: Iterable[ParameterAxis] = ()) ->
         ([True, False], [[1.0, 0.0]], [6.0])
     """
     coupling = channel(example)
-    solution = solution_of(coupling, model)
-    assert solution is not None  # it couples channels
+    solution = cast("Solution", solution_of(coupling, model))
     homes = _homes(model, solution.record)
     pinned = [(axis.parameter, axis.axis) for axis in stays if axis.axis is not None]
     state = {name: value.detach() for name, value in tensors(model).items()}
@@ -203,4 +203,4 @@ def _give_biases(small: nn.Module, buried: Buried, plan: Plan) -> None:
         layer = small.get_submodule(name)
         weight = layer.weight
         kept = value[torch.from_numpy(~np.isin(sets, gone))]
-        layer.bias = nn.Parameter(kept.to(weight), requires_grad=weight.requires_grad)  # type: ignore[arg-type,union-attr]
+        layer.bias = nn.Parameter(kept.to(weight), requires_grad=weight.requires_grad)  # type: ignore[arg-type]

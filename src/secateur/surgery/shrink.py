@@ -116,12 +116,13 @@ def _dead_too(
     if coupled.weights_removed:
         coupled = provable(whole, coupled, inputs, cut) if prove else coupled
         whole = cut(whole, coupled)
-    small, dead = without_dead(whole, inputs, cut, stays=fixed_patterns(masks.parts), prove=prove)
-    if optimizer is None:
-        return small
-    before = carried(optimizer, model, whole, _slices(coupled))
-    after = carried(before, whole, small, _slices(dead))
-    return small, with_new(after, whole, small)
+    moved = optimizer and carried(optimizer, model, whole, _slices(coupled))
+    while True:  # in fewer channels more may be told apart, such as those of a convolution that had groups
+        small, dead = without_dead(whole, inputs, cut, stays=fixed_patterns(masks.parts), prove=prove)
+        moved = moved and with_new(carried(moved, whole, small, _slices(dead)), whole, small)
+        if not dead.weights_removed:
+            return small if moved is None else (small, moved)
+        whole = small
 
 
 def _told_apart(plan: Plan) -> tuple[Plan, Plan]:
