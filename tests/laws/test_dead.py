@@ -20,7 +20,6 @@ GRANULARITIES = {
     "weight": granularity.weight(),
     "filter": granularity.filter(),
     "input_channel": granularity.input_channel(),
-    "kernel": granularity.kernel(),
 }
 
 

@@ -63,16 +63,16 @@ def fixed_patterns(parts: Iterable[Part]) -> list[ParameterAxis]:
     for part in parts:
         if part.units.keep_per_scope is not None and not bool(part.keep.all()):
             for axis, index in part.units.index.items():
-                units = index.numbers().cpu()
-                scope = torch.where(units < 0, -1, part.units.scope.numbers().cpu()[units])
-                found += [ParameterAxis(axis.parameter, dim) for dim in range(units.ndim) if _shared(scope, dim)]
+                inner = index.inner if isinstance(index, Embedded) else index  # neighbours in what was planned on
+                scope = part.units.scope.numbers().cpu()[inner.numbers().cpu()]
+                found += [ParameterAxis(axis.parameter, dim) for dim in range(scope.ndim) if _shared(scope, dim)]
     return found
 
 
 def _shared(scope: Tensor, dim: int) -> bool:
     """Whether neighbours along an axis are in one scope."""
     one, other = scope.narrow(dim, 0, scope.shape[dim] - 1), scope.narrow(dim, 1, scope.shape[dim] - 1)
-    return bool(((one == other) & (one >= 0)).any())
+    return bool((one == other).any())
 
 
 def along(index: IndexMap, axis: int) -> Tensor:

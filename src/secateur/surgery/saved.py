@@ -116,13 +116,13 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
 
 def _given(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Layers without a bias for which the file has one: dead channels are folded into biases."""
-    found = {}
+    found: dict[str, Any] = {}
     for path, module in model.named_modules():
-        name, weight = f"{path}.bias".lstrip("."), tensors.get(f"{path}.weight".lstrip("."))
-        bias = tensors.get(name)
-        bare = isinstance(module, LAYERS) and module.bias is None and bias is not None and weight is not None
-        if bare and bias.shape == weight.shape[:1] and bias.dtype == weight.dtype:
-            found[name] = module
+        if isinstance(module, LAYERS) and module.bias is None:
+            name, weight = f"{path}.bias".lstrip("."), tensors.get(f"{path}.weight".lstrip("."))
+            bias = tensors.get(name)
+            if bias is not None and weight is not None and (bias.shape, bias.dtype) == (weight.shape[:1], weight.dtype):
+                found[name] = module
     return found
 
 
