@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from secateur.index_maps import Embedded, IndexMap
-from secateur.plan.part import Part
+from secateur.plan.part import Part, overlapping
 from secateur.units import ParameterAxis
 
 Stays = dict[ParameterAxis, Tensor]
@@ -51,7 +51,7 @@ def fixed_patterns(parts: Iterable[Part]) -> list[ParameterAxis]:
         parts: Of a plan.
 
     Returns:
-        The axes of those that remove something.
+        The axes of those that remove something; none for patterns that overlap, which lie within kernels.
 
     Example:
         >>> from secateur.granularity import pattern
@@ -61,7 +61,7 @@ def fixed_patterns(parts: Iterable[Part]) -> list[ParameterAxis]:
     """
     found = []
     for part in parts:
-        if part.units.keep_per_scope is not None and not bool(part.keep.all()):
+        if part.units.keep_per_scope is not None and not bool(part.keep.all()) and not overlapping(part.units):
             for axis, index in part.units.index.items():
                 inner = index.inner if isinstance(index, Embedded) else index  # neighbours in what was planned on
                 scope = part.units.scope.numbers().cpu()[inner.numbers().cpu()]
