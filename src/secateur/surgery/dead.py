@@ -102,14 +102,18 @@ def bury(model: nn.Module, example: Any, stays: Iterable[ParameterAxis] = ()) ->
         >>> buried.plan["0"].keep.tolist(), buried.model[2].weight.tolist(), buried.biases["2"][0].tolist()
         ([True, False], [[1.0, 0.0]], [6.0])
     """
-    coupling = channel(example)
-    solution = cast("Solution", solution_of(coupling, model))
-    homes = _homes(model, solution.record)
+    here, given = (
+        _on_cpu(model),
+        to_device(example, torch.device("cpu")),
+    )  # truth values beside numbers: not worth moving
+    coupling = channel(given)
+    solution = cast("Solution", solution_of(coupling, here))
+    homes = _homes(here, solution.record)
     pinned = [(axis.parameter, axis.axis) for axis in stays if axis.axis is not None]
-    state = {name: value.detach() for name, value in tensors(model).items()}
-    with mode(model, training=False), torch.random.fork_rng(devices=[]):
-        found = reach(solution, state, tuple(tensors_in(example)), foldable=homes, stays=pinned)
-    free = {name: units for name, units in coupling(model).items() if not units.frozen}
+    state = {name: value.detach() for name, value in tensors(here).items()}
+    with mode(here, training=False), torch.random.fork_rng(devices=[]):
+        found = reach(solution, state, tuple(tensors_in(given)), foldable=homes, stays=pinned)
+    free = {name: units for name, units in coupling(here).items() if not units.frozen}
     sets = {name: _sets(solution, units) for name, units in free.items()}
     dead = Plan(tuple(Part(name, units, torch.from_numpy(found.reaches[sets[name]])) for name, units in free.items()))
     buried = copy.deepcopy(model)
@@ -117,6 +121,10 @@ def bury(model: nn.Module, example: Any, stays: Iterable[ParameterAxis] = ()) ->
     zero(buried, {name: ~kept for name, kept in dead.masks().items()})
     drop_caches(buried)
     return Buried(buried, replace(dead, parts=tuple(map(_with_one, dead.parts))), biases, sets)
+
+
+def _on_cpu(model: nn.Module) -> nn.Module:
+    return model if device_of(model).type == "cpu" else copy.deepcopy(model).cpu()
 
 
 def _with_one(part: Part) -> Part:
