@@ -72,10 +72,10 @@ def test_the_smaller_model_trains() -> None:
     assert any(not torch.equal(one, other) for one, other in zip(before, small.parameters(), strict=True))
 
 
-def test_single_weights_leave_no_smaller_tensor() -> None:
+def test_a_plan_that_masks_needs_an_example() -> None:
     model, _ = ZOO["mlp"].build()
     pruner = sc.Pruner(criteria.magnitude(), granularity.weight(), allocation.uniform())
-    with pytest.raises(sc.PlanError, match=r"granularity\.channel"):
+    with pytest.raises(sc.PlanError, match=r"pass example=inputs"):
         sc.shrink(model, pruner.plan(model, sc.Budget(sparsity=0.5)))
 
 

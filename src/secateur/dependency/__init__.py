@@ -6,6 +6,7 @@ from secateur.dependency.decisions import decisions
 from secateur.dependency.groups import Coupled, Slot, coupled, stays
 from secateur.dependency.masked import masked_replay
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
+from secateur.dependency.reachable import Reach, Reading, reach
 from secateur.dependency.record import Amount, Call, Record, Reference, SizeUse, Value, references, replay
 from secateur.dependency.recorder import record, record_all, tensors_in
 from secateur.dependency.resize import Cut
@@ -25,6 +26,8 @@ __all__ = [
     "Deadline",
     "Expression",
     "Operation",
+    "Reach",
+    "Reading",
     "Record",
     "Reference",
     "Rewrites",
@@ -41,6 +44,7 @@ __all__ = [
     "fitted",
     "integers",
     "masked_replay",
+    "reach",
     "record",
     "record_all",
     "references",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from secateur.index_maps import Embedded, IndexMap
-from secateur.plan.part import Part
+from secateur.plan.part import Part, overlapping
 from secateur.units import ParameterAxis
 
 Stays = dict[ParameterAxis, Tensor]
@@ -42,6 +42,37 @@ def stays(parts: Iterable[Part]) -> Stays:
                 stay = decided[along(index, axis.axis)]
                 found[axis] = stay & found[axis] if axis in found else stay
     return found
+
+
+def fixed_patterns(parts: Iterable[Part]) -> list[ParameterAxis]:
+    """Along which axes fixed patterns lie, such as 2 of every 4 consecutive inputs: a slice less would shift them.
+
+    Args:
+        parts: Of a plan.
+
+    Returns:
+        The axes of those that remove something; none for patterns that overlap, which lie within kernels.
+
+    Example:
+        >>> from secateur.granularity import pattern
+        >>> units = pattern(1, 2)(torch.nn.Linear(4, 3))["weight"]
+        >>> fixed_patterns([Part("fc", units, torch.tensor([True, False]).repeat(6))])
+        [ParameterAxis(parameter='weight', axis=1)]
+    """
+    found = []
+    for part in parts:
+        if part.units.keep_per_scope is not None and not bool(part.keep.all()) and not overlapping(part.units):
+            for axis, index in part.units.index.items():
+                inner = index.inner if isinstance(index, Embedded) else index  # neighbours in what was planned on
+                scope = part.units.scope.numbers().cpu()[inner.numbers().cpu()]
+                found += [ParameterAxis(axis.parameter, dim) for dim in range(scope.ndim) if _shared(scope, dim)]
+    return found
+
+
+def _shared(scope: Tensor, dim: int) -> bool:
+    """Whether neighbours along an axis are in one scope."""
+    one, other = scope.narrow(dim, 0, scope.shape[dim] - 1), scope.narrow(dim, 1, scope.shape[dim] - 1)
+    return bool((one == other).any())
 
 
 def along(index: IndexMap, axis: int) -> Tensor:

@@ -59,6 +59,35 @@ def carried(optimizer: Optimizer, model: nn.Module, small: nn.Module, slices: Sl
     return made
 
 
+def with_new(optimizer: Optimizer, model: nn.Module, small: nn.Module) -> Optimizer:
+    """Let an optimizer train the parameters that a smaller model has and the larger one has not.
+
+    Args:
+        optimizer: Over the smaller model's parameters; it is changed.
+        model: The larger model.
+        small: The smaller one.
+
+    Returns:
+        The optimizer: new parameters, without state, in the groups of their layers.
+
+    Example:
+        >>> import torch
+        >>> plain, biased = nn.Linear(1, 2, bias=False), nn.Linear(1, 2)
+        >>> sgd = with_new(torch.optim.SGD([biased.weight], lr=1), plain, biased)
+        >>> sgd.param_groups[0]["params"][1] is biased.bias
+        True
+    """
+    before = tensors(model)
+    for name, parameter in small.named_parameters():
+        if name not in before:
+            beside = {id(one) for one in small.get_submodule(name.rpartition(".")[0]).parameters()}
+            for group in optimizer.param_groups:
+                if beside.intersection(map(id, group["params"])):
+                    group["params"].append(parameter)
+                    break
+    return optimizer
+
+
 def check_state(optimizer: Optimizer) -> None:
     """Refuse an optimizer whose state does not lie along its parameters.
 

@@ -99,8 +99,29 @@ def difference(model: nn.Module, plan: Plan, example: Any, carve: Carve) -> floa
     wanted = _masked(perturbed, plan, inputs)
     try:
         small = carve(perturbed, plan)
-        found = _outputs(small, inputs)
     except Exception:  # whatever it is: the code of the model cannot follow
+        return float("inf")
+    return _far(wanted, small, inputs)
+
+
+def apart(model: nn.Module, small: nn.Module, inputs: Any) -> float:
+    """How far one model is from another, with the weights that they have.
+
+    Args:
+        model: The model.
+        small: Another that shall compute the same.
+        inputs: That both take.
+
+    Returns:
+        As `difference`.
+    """
+    return _far(_outputs(model, inputs), small, inputs)
+
+
+def _far(wanted: list[Tensor], small: nn.Module, inputs: Any) -> float:
+    try:
+        found = _outputs(small, inputs)
+    except Exception:  # as in `difference`
         return float("inf")
     if [one.shape for one in found] != [one.shape for one in wanted]:
         return float("inf")

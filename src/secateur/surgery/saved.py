@@ -15,6 +15,7 @@ from secateur.dependency import integers
 from secateur.errors import ModelError, PlanError, RunError
 from secateur.state import load_state, save_state
 from secateur.surgery.classes import refresh
+from secateur.surgery.dead import LAYERS
 from secateur.surgery.floats import Floats, floats, read_float, restore_floats
 from secateur.surgery.shrink import rewrite
 from secateur.units import Attribute
@@ -77,9 +78,9 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
     """Read a model into a freshly made one, which takes on the sizes of the file.
 
     Nothing in the file is executed. Tensors may be smaller than the model's, not larger, but for buffers that a
-    state_dict leaves out; integers are set only where the model holds one already, and to no larger one;
-    floating-point numbers only beside parameters that are smaller. The result
-    computes the same bits as what was saved.
+    state_dict leaves out; a linear layer or convolution may have a bias where the model's has none; integers are set
+    only where the model holds one already, and to no larger one; floating-point numbers only beside parameters that
+    are smaller. The result computes the same bits as what was saved.
 
     Args:
         path: What `save` wrote.
@@ -96,7 +97,10 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
     mine = _tensors(model)
     _check_classes(_classes(model), classes)
     _check_whole(model, mine)
-    _check(type(model).__name__, mine, tensors, _temporary(model))
+    given = _given(model, tensors)
+    _check(
+        type(model).__name__, mine, {name: one for name, one in tensors.items() if name not in given}, _temporary(model)
+    )
     wanted = _differing(model, held)
     smaller = {name.rpartition(".")[0] for name, old in mine.items() if tensors[name].shape != old.shape}
     replaced = {id(old): _like(old, tensors[name]) for name, old in mine.items()}
@@ -105,6 +109,8 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
             for name, old in values.items():
                 if old is not None:
                     values[name] = replaced[id(old)]  # type: ignore[assignment]
+    for name, layer in given.items():
+        layer.bias = nn.Parameter(tensors[name].to(layer.weight.device), requires_grad=layer.weight.requires_grad)
     for attribute, lost in wanted.items():
         rewrite(model, attribute, lost)
     restore_floats(model, {where: value for where, value in held_floats.items() if where[0] in smaller})
@@ -112,6 +118,18 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
         refresh(module)
     drop_caches(model)
     return model
+
+
+def _given(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Layers without a bias for which the file has one: dead channels are folded into biases."""
+    found: dict[str, Any] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, LAYERS) and module.bias is None:
+            name, weight = f"{path}.bias".lstrip("."), tensors.get(f"{path}.weight".lstrip("."))
+            bias = tensors.get(name)
+            if bias is not None and weight is not None and (bias.shape, bias.dtype) == (weight.shape[:1], weight.dtype):
+                found[name] = module
+    return found
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

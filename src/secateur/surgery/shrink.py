@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any, Literal, TypeVar, cast, overload
 
 import torch
@@ -12,13 +13,14 @@ from torch.optim import Optimizer
 
 from secateur.batches import drop_caches
 from secateur.errors import PlanError
-from secateur.masking import check_fits
+from secateur.masking import check_fits, mask
 from secateur.plan import Plan
-from secateur.plan.slices import stays
+from secateur.plan.slices import fixed_patterns, stays
 from secateur.surgery.classes import refresh
+from secateur.surgery.dead import without_dead
 from secateur.surgery.graph import graphed
 from secateur.surgery.norms import rescale, unscaled
-from secateur.surgery.optimizer import carried, check_state
+from secateur.surgery.optimizer import carried, check_state, with_new
 from secateur.surgery.program import Program, program
 from secateur.surgery.proof import provable
 from secateur.surgery.tensors import Slices, sliced, tensors
@@ -86,6 +88,12 @@ def shrink(
 ) -> nn.Module | tuple[nn.Module, Optimizer]:
     """The smaller dense model: what a plan removes is taken out of every parameter and buffer.
 
+    A plan of coupled channels says all that leaves. One of single weights, filters or patterns says only what becomes
+    zero; then the weights are masked, and channels leave that are dead after that: nothing that stays reads them, or
+    nothing enters them but biases and shifts. What these are for every input goes into the biases of the layers that
+    read them, and a layer without one is given one; where it cannot, as under a convolution with padding, the channel
+    stays. So it is in eval mode. Inputs of weights in a fixed pattern (N:M) stay, and of every group one unit.
+
     The result is a plain module of the same class, with fewer channels; integers that held old sizes are rewritten, and
     the weight and eps of norms by root mean squares make up for the channels that their mean has lost. It
     computes what the masked model does: `shrink(m, p)(x) == mask(m, p)(x)`. That is proved on a copy with its weights
@@ -94,14 +102,16 @@ def shrink(
 
     Args:
         model: The model; it is left as it is.
-        plan: Made with a granularity that couples channels.
+        plan: Made with any granularity.
         optimizer: To train on from where this model's training stands: moments lose what their parameters lose. One
             that goes weight by weight, as SGD and Adam do, then takes the steps that it would take on the masked model,
             but for weights of norms that have been rescaled.
             It is left as it is. A learning-rate scheduler is bound to the new one by `scheduler.optimizer = optimizer`.
-        example: Inputs for the proof; left out: those that the granularity was given. A plan that was read from a file
-            has none, and is carried out without proof then.
-        prove: Whether to prove it; costs two forward passes and a copy of the model.
+        example: Inputs for the proof; left out: those that the granularity was given. A plan of coupled channels that
+            was read from a file has none, and is carried out without proof then. One that masks has to be given some,
+            since dead channels are looked for in a forward pass.
+        prove: Whether to prove it; costs two forward passes and a copy of the model. Dead channels are also proved with
+            the weights as they are.
         graph: Whether to return the recorded operations as a `torch.fx.GraphModule` in place of the model's code. They
             can lose what the code cannot follow, in plans of `granularity.channel(example, graph=True)`. The graph
             computes what the model computes in eval mode, always: dropout and batch norm stay as they were recorded.
@@ -113,9 +123,9 @@ def shrink(
         the same groups and settings.
 
     Raises:
-        PlanError: The plan does not fit the model, removes single weights that no slice covers, or nothing of it can be
-            proved; or the optimizer keeps something that does not lie along its parameters, as LBFGS does; or a graph
-            is asked for and there is no example.
+        PlanError: The plan does not fit the model, masks and there is no example, or nothing of it can be proved; or
+            the optimizer keeps something that does not lie along its parameters, as LBFGS does; or a graph is asked for
+            and there is no example, or the plan masks.
         ModelError: A graph is asked for, and the operations are others for other inputs.
 
     Example:
@@ -134,6 +144,23 @@ def shrink(
     if optimizer is not None:
         check_state(optimizer)
     inputs = plan.example if example is None else example
+    coupled, masks = _told_apart(plan)
+    if not masks.parts:
+        return _carried_out(model, plan, optimizer, inputs, prove, graph)
+    if graph:
+        raise PlanError(f"{masks.parts[0].name!r} and others are masked; a graph is made of plans of coupled channels")
+    if inputs is None:
+        raise PlanError(
+            f"{masks.parts[0].name!r} and others are masked, and which channels are dead then is found by running the "
+            "model: pass example=inputs, or plan with granularity.channel(example)"
+        )
+    return _dead_too(model, coupled, masks, optimizer, inputs, prove)
+
+
+def _carried_out(
+    model: nn.Module, plan: Plan, optimizer: Optimizer | None, inputs: Any, prove: bool, graph: bool
+) -> nn.Module | tuple[nn.Module, Optimizer]:
+    """A plan of which all is taken out."""
     made = _program(model, inputs) if graph else None
 
     def carve(one: nn.Module, what: Plan) -> nn.Module:
@@ -152,6 +179,33 @@ def _program(model: nn.Module, inputs: Any) -> Program:
     if inputs is None:
         raise PlanError("a graph is recorded on an example, and the plan has none: pass example=")
     return program(model, inputs)
+
+
+def _dead_too(
+    model: nn.Module, coupled: Plan, masks: Plan, optimizer: Optimizer | None, inputs: Any, prove: bool
+) -> nn.Module | tuple[nn.Module, Optimizer]:
+    """A plan that masks: its coupled channels leave first, so that what is dead is looked for in less."""
+    whole = mask(model, masks)
+    if coupled.weights_removed:
+        coupled = provable(whole, coupled, inputs, cut) if prove else coupled
+        whole = cut(whole, coupled)
+    moved = optimizer and carried(optimizer, model, whole, _slices(coupled))
+    while True:  # in fewer channels more may be told apart, such as those of a convolution that had groups
+        small, dead = without_dead(whole, inputs, cut, stays=fixed_patterns(masks.parts), prove=prove)
+        moved = moved and with_new(carried(moved, whole, small, _slices(dead)), whole, small)
+        if not dead.weights_removed:
+            return small if moved is None else (small, moved)
+        whole = small
+
+
+def _told_apart(plan: Plan) -> tuple[Plan, Plan]:
+    """What is taken out, and what only masks."""
+    single = [not bool(part.keep.all()) and any(axis.axis is None for axis in part.units.index) for part in plan.parts]
+    taken = tuple(part for part, one in zip(plan.parts, single, strict=True) if not one)
+    masks = tuple(part for part, one in zip(plan.parts, single, strict=True) if one)
+    if not masks:
+        return plan, replace(plan, parts=())
+    return replace(plan, parts=taken, updates={}), replace(plan, parts=masks)
 
 
 def cut(model: Model, plan: Plan) -> Model:
