@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from _coverage.levels import count, outputs
-from _coverage.limits import cause, let, tell, timed
+from _coverage.limits import cause, let, tell
 from _coverage.models import build
 from secateur.batches import call
 from secateur.dependency.recorder import tensors_in
@@ -29,27 +29,25 @@ def measure(library: str, name: str, limit: float) -> None:
         name: Of the model.
         limit: Seconds of the processor for pruning.
     """
-    tell(peer_stage="build")
+    tell(stage="build")
     model, example = build(library, name)
     perturb(model, torch.Generator().manual_seed(0))
-    times: dict[str, float] = {}
     before, dense = count(model), outputs(model, example(1, 1))
     try:
-        tell(peer_stage="prune")
+        tell(stage="prune")
         let(limit)
-        with timed(times, "seconds"):
-            prune(model, example(1, 0))
+        prune(model, example(1, 0))
         let(0)
         kept = count(model) / before
-        tell(peer_kept=round(kept, 4), peer_seconds=round(times["seconds"], 2), peer_stage="forward")
+        tell(kept=round(kept, 4), stage="forward")
         shapes = [one.shape for one in outputs(model, example(1, 1))]
         assert shapes == [one.shape for one in dense], f"shapes {[tuple(one) for one in shapes]}"
-        tell(peer_stage="step")
+        tell(stage="step")
         step(model, example(2, 2))
     except Exception as error:
-        tell(peer_verdict="fail", peer_cause=cause(error))
+        tell(verdict="fail", cause=cause(error))
         return
-    tell(peer_verdict="pass" if kept <= 0.9 else "frozen", peer_stage="done")
+    tell(verdict="pass" if kept <= 0.9 else "frozen", stage="done")
 
 
 def prune(model: nn.Module, example: Any) -> None:
