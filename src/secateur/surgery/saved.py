@@ -20,6 +20,7 @@ from secateur.units import Attribute
 
 Model = TypeVar("Model", bound=nn.Module)
 KIND = "secateur.model"
+NO_SIZE = 2**48  # nothing in memory has so many parts: such integers are hashes or marks, other ones in every process
 WRONG = (AssertionError, AttributeError, KeyError, IndexError, OverflowError, RuntimeError, TypeError, ValueError)
 
 
@@ -74,8 +75,8 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
     """Read a model into a freshly made one, which takes on the sizes of the file.
 
     Nothing in the file is executed. Tensors may be smaller than the model's, not larger, but for buffers that a
-    state_dict leaves out; integers are set only where the model holds one already, and to no larger one. The result
-    computes the same bits as what was saved.
+    state_dict leaves out; integers are set only where the model holds one already, and to no larger one. Those beyond
+    2^48 are no sizes and stay the model's. The result computes the same bits as what was saved.
 
     Args:
         path: What `save` wrote.
@@ -208,7 +209,8 @@ def _check(name: str, mine: dict[str, Tensor], tensors: dict[str, Tensor], tempo
 def _differing(model: nn.Module, held: dict[Attribute, int]) -> dict[Attribute, int]:
     """By how much the model's integers are larger than the file's."""
     mine = integers(model)
-    wanted = {one: mine[one] - value for one, value in held.items() if one in mine and mine[one] != value}
+    sizes = [one for one in held if one in mine and abs(mine[one]) < NO_SIZE]
+    wanted = {one: mine[one] - held[one] for one in sizes if mine[one] != held[one]}
     for one in wanted:
         if not min(mine[one], 0) <= held[one] <= max(mine[one], 0):
             where = ".".join(map(str, (*filter(None, [one.module]), *one.path)))
