@@ -7,7 +7,7 @@ size. Of every model four things are measured, each in processes of its own, on 
 - crossed: `channel(example, cross_norms=True)`, tier 2. It equals the masked one with the means and variances of norms
   taken over what is left. Where no norm holds a group back, tier 2 is tier 1: the verdict is `as tier 1`, and the other
   columns of tier 2 are empty.
-- peer: Torch-Pruning, which crosses norms without saying so.
+- peer: Torch-Pruning, which crosses norms without saying so; it is told the last layer and the numbers of heads.
 - times: seconds of the processor that ours, crossed and the peer take in turns, of those that pass: three rounds, the
   median and the first. What is imported, copies of the model, and our proof are not counted; trace, plan and smaller
   model are.

@@ -1,8 +1,13 @@
-"""The same models pruned with Torch-Pruning, with no more help than which layer is the last."""
+"""The same models pruned with Torch-Pruning, in the way of its quick start and of its examples for transformers.
+
+It is told which layer is the last and how many heads a layer's outputs are, and the integers that hold the size of a
+head are set by hand afterwards.
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,6 +21,11 @@ from secateur.dependency.recorder import tensors_in
 from tests.zoo.specimen import perturb
 
 SPARSITY = 0.5
+# What attentions call their projections, the number of their heads, the size of one, and of all together.
+PACKED, PROJECTIONS = ("qkv", "query_key_value"), ("q", "k", "v", "query", "key", "value", "q_proj", "k_proj", "v_proj")
+LINEAR = (*PACKED, *PROJECTIONS, "q_lin", "k_lin", "v_lin")
+HEADS = ("num_heads", "num_attention_heads", "n_heads")
+SIZES, WIDTHS = ("head_dim", "attention_head_size"), ("attn_dim", "all_head_size")
 
 
 def measure(library: str, name: str, limit: float) -> None:
@@ -51,7 +61,7 @@ def measure(library: str, name: str, limit: float) -> None:
 
 
 def prune(model: nn.Module, example: Any) -> None:
-    """Half of every layer's channels, by group magnitude; the last layer is left alone."""
+    """Half of every layer's channels and of every head, by group magnitude; the last layer is left alone."""
     import torch_pruning as tp
 
     pruner = tp.pruner.BasePruner(
@@ -61,8 +71,25 @@ def prune(model: nn.Module, example: Any) -> None:
         pruning_ratio=SPARSITY,
         ignored_layers=last(model),
         output_transform=_total,
+        num_heads={layer: heads for _, heads, layers in attentions(model) for layer in layers.values()},
     )
     pruner.step()
+    for module, heads, layers in attentions(model):
+        name, layer = next(iter(layers.items()))
+        width = layer.out_features // (3 if name in PACKED else 1)
+        for attributes, size in ((SIZES, width // heads), (WIDTHS, width)):
+            for attribute in attributes:
+                if hasattr(module, attribute):
+                    setattr(module, attribute, size)
+
+
+def attentions(model: nn.Module) -> Iterator[tuple[nn.Module, int, dict[str, nn.Linear]]]:
+    """Modules that hold a number of heads and projections, with both."""
+    for module in model.modules():
+        heads = next((value for one in HEADS if isinstance(value := getattr(module, one, None), int)), 0)
+        layers = {name: one for name, one in module.named_children() if name in LINEAR and isinstance(one, nn.Linear)}
+        if heads and layers:
+            yield module, heads, layers
 
 
 def last(model: nn.Module) -> list[nn.Module]:
