@@ -90,7 +90,7 @@ bench: $(STAMP) ## run every script of benchmarks/
 	    echo "== $$script"; $(BIN)/python $$script || exit 1; \
 	done
 
-zoo: $(ZOO)/.installed ## prune 112 models of other libraries, beside Torch-Pruning (an hour or two)
+zoo: $(ZOO)/.installed ## prune 112 models of other libraries, beside Torch-Pruning (hours)
 	$(ZOO)/bin/python benchmarks/coverage.py $(ARGS)
 
 $(ZOO)/.installed: pyproject.toml benchmarks/coverage.txt

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial, wraps
 from pathlib import Path
@@ -20,12 +21,15 @@ from torch import Tensor, nn
 import secateur as sc
 from _coverage.limits import cause, let, tell, timed
 from _coverage.models import Example, build
+from _coverage.rows import AS_TIER_1
 from secateur import allocation, criteria, granularity
 from secateur.batches import call
 from secateur.dependency.recorder import tensors_in
 from secateur.errors import PlanError
+from secateur.surgery.proof import difference
+from secateur.surgery.shrink import cut
 from secateur.units import ParameterAxis, Units
-from secateur.workload import resize, workload
+from secateur.workload import Workload, resize, workload
 from tests.zoo.specimen import perturb
 
 SPARSITY = 0.5
@@ -34,29 +38,32 @@ Level = Callable[[nn.Module, nn.Module, sc.Plan, Example], dict[str, Any]]
 channel = importlib.import_module("secateur.granularity.channel")  # the function of this name hides the module
 
 
-class AllFrozen(Exception):  # noqa: N818  it is no error
-    """Nothing of the model can leave."""
+class Settled(Exception):  # noqa: N818  it is no error
+    """There is nothing to prune; with the verdict and why."""
 
 
-def measure(library: str, name: str, limit: float) -> None:
+def measure(library: str, name: str, limit: float, *, crossed: bool = False) -> None:
     """Prune a model and tell how far it came, level by level.
 
     Args:
         library: Where the model is from.
         name: Of the model.
-        limit: Seconds of the processor for the trace, the plan and the smaller model together.
+        limit: Seconds of the processor for the trace, the plan, the smaller model and its proof together.
+        crossed: Whether channels leave over which a norm takes a mean or variance: tier 2.
     """
     tell(stage="build")
     model, example = build(library, name)
     perturb(model, torch.Generator().manual_seed(0))
     before = count(model)
-    tell(stage="trace", parameters=before, input=shapes(example(1, 0)))
+    tell(parameters=before, input=shapes(example(1, 0)))
+    tell(convolutional=_yes(convolutional(workload(model, example(1, 0)))), stage="trace")
     try:
         let(limit)
-        plan, small = pruned(model, example(1, 0))
+        plan, small = pruned(model, example(1, 0), crossed)
         let(0)
-    except AllFrozen as error:
-        tell(verdict="frozen", kept=1.0, cause=str(error))
+    except Settled as settled:
+        verdict, why = settled.args
+        tell(verdict=verdict, cause=why)
         return
     except Exception as error:
         tell(verdict="fail", cause=cause(error))
@@ -64,8 +71,8 @@ def measure(library: str, name: str, limit: float) -> None:
     tell(**sizes(model, small, plan))
     results: dict[str, Any] = {}
     levels: tuple[tuple[str, Level], ...] = (
-        ("macs", counted),
-        ("forward", equal),
+        ("macs", partial(counted, crossed)),
+        ("forward", equal_but_for_norms if crossed else equal),
         ("train_step", stepped),
         ("reload", partial(reloaded, library, name)),
     )
@@ -89,17 +96,36 @@ def shapes(inputs: Any) -> str:
     return " ".join("x".join(map(str, one.shape)) for one in tensors_in(inputs))
 
 
-def pruned(model: nn.Module, example: Any) -> tuple[sc.Plan, nn.Module]:
+def convolutional(found: Workload) -> bool:
+    """Whether a model is a convolutional network.
+
+    Convolutions do most of its multiply-accumulates, and nowhere are two activations multiplied as matrices, as
+    attention does.
+    """
+    macs: Counter[str] = Counter()
+    for layer in found.layers:
+        macs[layer.kind] += layer.macs
+    return not macs["matmul"] + macs["attention"] and 2 * (macs["conv"] + macs["transposed"]) > found.macs
+
+
+def pruner_of(example: Any, crossed: bool) -> sc.Pruner:
+    """Half of every group's units go by their size; in tier 2 also those over which a norm takes a statistic."""
+    return sc.Pruner(criteria.magnitude(p=2), granularity.channel(example, cross_norms=crossed), allocation.uniform())
+
+
+def pruned(model: nn.Module, example: Any, crossed: bool) -> tuple[sc.Plan, nn.Module]:
     """Half of every group's units taken out by their size; how long each part took is told."""
     times: dict[str, float] = {}
     for step, function in (("record", "record_all"), ("solve", "fitted")):
         setattr(channel, function, _timing(getattr(channel, function), times, step))
-    pruner = sc.Pruner(criteria.magnitude(p=2), granularity.channel(example), allocation.uniform())
+    pruner = pruner_of(example, crossed)
     with timed(times, "groups"):
         groups = pruner.granularity(model)
     tell(stage="plan", **_seconds(times), **reasons(model, groups))
     if all(units.frozen for units in groups.values()):
-        raise AllFrozen("every group stays")
+        raise Settled("frozen", "every group stays")
+    if crossed and not any(units.crosses for units in groups.values()):
+        raise Settled(AS_TIER_1, "no norm holds a group back")
     with timed(times, "plan"):
         plan = pruner.plan(model, sc.Budget(sparsity=SPARSITY), units=groups)
     tell(stage="shrink", **_seconds(times))
@@ -212,6 +238,19 @@ def equal(model: nn.Module, small: nn.Module, plan: sc.Plan, example: Example) -
     return {"forward": "yes", "difference": apart(less, masked), "moved": apart(masked, dense)}
 
 
+def equal_but_for_norms(model: nn.Module, small: nn.Module, plan: sc.Plan, example: Example) -> dict[str, Any]:
+    """As `equal`, the masked model with means and variances over what is left, which is how the proof has it.
+
+    The weights are perturbed once more, and inputs that are no integers are drawn anew. `moved` is how far the smaller
+    model is from the dense one.
+    """
+    fresh = example(1, 1)
+    dense, less = outputs(model, fresh), outputs(small, fresh)
+    if [one.shape for one in dense] != [one.shape for one in less]:
+        return {"forward": "no", "cause": f"shapes {[tuple(one.shape) for one in less]}"}
+    return {"forward": "yes", "difference": difference(model, plan, fresh, cut), "moved": apart(less, dense)}
+
+
 def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
     """Tensors that a model returns."""
     with torch.no_grad():
@@ -224,9 +263,9 @@ def apart(one: list[Tensor], other: list[Tensor]) -> float:
     return max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in pairs)
 
 
-def counted(model: nn.Module, small: nn.Module, plan: sc.Plan, example: Example) -> dict[str, Any]:
+def counted(crossed: bool, model: nn.Module, small: nn.Module, plan: sc.Plan, example: Example) -> dict[str, Any]:
     """Whether the plan says how many multiply-accumulates stay, layer by layer."""
-    before, after = (workload(one, example(1, 0)) for one in (model, small))
+    before, after = pruner_of(example(1, 0), crossed).workload(model), workload(small, example(1, 0))
     told = resize(before, plan)
     return {"macs_kept": round(after.macs / before.macs, 4), "macs": _yes(told == after)}
 

@@ -3,48 +3,57 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
-import platform
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+import fcntl
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import Any
-
-import torch
-from _harness import commit, device
 
 FILE = Path(__file__).parents[1] / "results" / "coverage.csv"
 EXACT = 1e-3  # of the largest output
 FROZEN = 0.9  # more parameters than this part are left
+AS_TIER_1 = "as tier 1"  # no norm holds anything back, so tier 2 has nothing to add; its other columns are empty
 OURS = (
-    "parameters", "input", "verdict", "kept", "macs_kept", "forward", "predicted", "macs", "difference", "moved",
-    "train_step", "reload",
+    "parameters", "input", "convolutional", "verdict", "kept", "macs_kept", "forward", "predicted", "macs",
+    "difference", "moved", "train_step", "reload",
     "groups", "layers", "layers_frozen", "layers_silent", "silent", "record_seconds", "solve_seconds",
     "groups_seconds", "plan_seconds", "shrink_seconds", "prove_seconds", "proof", "proved_kept", "stage", "cause",
     "reasons",
 )  # fmt: skip
-PEERS = ("peer_verdict", "peer_kept", "peer_seconds", "peer_stage", "peer_cause")
+CROSSED = (
+    "verdict", "kept", "macs_kept", "forward", "predicted", "macs", "difference", "moved", "train_step", "reload",
+    "groups", "layers_frozen", "proof", "proved_kept", "stage", "cause", "commit",
+)  # fmt: skip
+PEERS = ("verdict", "kept", "stage", "cause")
+TIMES = ("seconds", "crossed_seconds", "peer_seconds")
+FIRST = tuple(f"first_{name}" for name in TIMES)
+TIMED = (*TIMES, *FIRST, *(f"times_{name}" for name in ("runs", "cause", "device", "commit")))
 PACKAGES = ("torchvision", "timm", "transformers", "torch-pruning")
 WHERE = ("device", "threads", "torch", *(name.replace("-", "_") for name in PACKAGES), "python", "commit", "date")
-COLUMNS = ("library", "model", *OURS, *PEERS, *WHERE)
+COLUMNS = (
+    "library", "model", *OURS, *(f"crossed_{name}" for name in CROSSED), *(f"peer_{name}" for name in PEERS), *TIMED,
+    *WHERE,
+)  # fmt: skip
 Row = dict[str, Any]
+Key = tuple[str, str]
 
 
-def judged(told: Mapping[str, Any]) -> Row:
+def judged(told: Mapping[str, Any], columns: Sequence[str] = OURS, prefix: str = "") -> Row:
     """What a process told of one model, with the verdict.
 
     Args:
         told: All it said; a process that was ended leaves its last stage.
+        columns: What of it is kept.
+        prefix: Of the names of these columns in the table.
 
     Returns:
-        The columns that are ours.
+        The columns.
     """
     row = dict(told)
     if "verdict" not in row:
         row["verdict"] = _verdict(row)
-    return {key: row.get(key, "") for key in OURS}
+    return {prefix + name: row.get(name, "") for name in columns}
 
 
 def _verdict(row: Row) -> str:
@@ -60,21 +69,7 @@ def _verdict(row: Row) -> str:
     return "frozen" if row["kept"] > FROZEN else "pass"
 
 
-def where() -> Row:
-    """The machine, the versions, the commit and the day."""
-    versions = {name.replace("-", "_"): importlib.metadata.version(name) for name in PACKAGES}
-    return {
-        "device": device(),
-        "threads": 1,
-        "torch": torch.__version__,
-        **versions,
-        "python": platform.python_version(),
-        "commit": commit(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }
-
-
-def read(file: Path = FILE) -> dict[tuple[str, str], Row]:
+def read(file: Path = FILE) -> dict[Key, Row]:
     """Rows of an earlier run, by library and model."""
     if not file.exists():
         return {}
@@ -82,27 +77,43 @@ def read(file: Path = FILE) -> dict[tuple[str, str], Row]:
         return {(row["library"], row["model"]): dict(row) for row in csv.DictReader(opened)}
 
 
-def write(rows: Mapping[tuple[str, str], Row], order: Sequence[tuple[str, str]], file: Path = FILE) -> None:
-    """All rows, in the order of the lists."""
+def keep(key: Key, found: Row, order: Sequence[Key], file: Path = FILE) -> Row:
+    """Put columns into a model's row; what other runs have written meanwhile stays.
+
+    Args:
+        key: Library and model.
+        found: The columns.
+        order: Of the rows.
+        file: The table.
+
+    Returns:
+        The whole row.
+    """
     file.parent.mkdir(exist_ok=True)
-    with file.open("w", newline="") as opened:
+    with _alone(file.parent):
+        rows = read(file)
+        row = rows.setdefault(key, {"library": key[0], "model": key[1]})
+        row |= found
+        write(rows, order, file)
+    return row
+
+
+def write(rows: Mapping[Key, Row], order: Sequence[Key], file: Path = FILE) -> None:
+    """All rows, in the order of the lists."""
+    unfinished = file.with_suffix(".new")
+    with unfinished.open("w", newline="") as opened:
         writer = csv.DictWriter(opened, COLUMNS, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows[key] for key in order if key in rows)
+    unfinished.replace(file)
 
 
-def summary(rows: Sequence[Row]) -> str:
-    """Counts by library, ours and the peer's."""
-    lines = []
-    for library in dict.fromkeys(row["library"] for row in rows):
-        mine = [row for row in rows if row["library"] == library]
-        ours, peers = (Counter(row.get(key) or "not run" for row in mine) for key in ("verdict", "peer_verdict"))
-        kept = [float(row["kept"]) for row in mine if row.get("verdict") == "pass"]
-        half = f"{median(kept):.2f}" if kept else "-"
-        silent = sum(int(row.get("layers_silent") or 0) for row in mine)
-        lines.append(
-            f"{library:<13} of {len(mine):>2}: {ours['pass']} pass, {ours['frozen']} frozen, {ours['fail']} fail; kept "
-            f"{half} (median); {silent} layers without a reason; Torch-Pruning: {peers['pass']} pass, "
-            f"{peers['frozen']} frozen, {peers['fail']} fail"
-        )
-    return "\n".join(lines)
+@contextmanager
+def _alone(folder: Path) -> Generator[None, None, None]:
+    """Wait until no other run writes into a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -267,7 +267,7 @@ def test_a_graph_needs_an_example_and_groups_of_this_model(tmp_path: Any) -> Non
         sc.shrink(model, plan, graph=True)
     assert sc.shrink(model, plan, example=example, graph=True).q.weight.shape == (8, 16)
     weights = sc.Pruner(criteria.magnitude(), granularity.weight(), allocation.uniform())
-    with pytest.raises(sc.PlanError, match="one by one"):
+    with pytest.raises(sc.PlanError, match="a graph is made of plans of coupled channels"):
         sc.shrink(model, weights.plan(model, sc.Budget(sparsity=0.5)), example=example, graph=True)
     part = plan["q"]
     made = [axis for axis in part.units.index if axis.axis == 0]  # without what reads them

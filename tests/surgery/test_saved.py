@@ -137,6 +137,19 @@ def test_an_integer_that_the_model_lacks_is_left_out(tmp_path: Path) -> None:
     assert not hasattr(sc.restore(path, ZOO["mlp"].build(seed=1)[0]).get_submodule("fc1"), "nothing")
 
 
+@pytest.mark.parametrize("mark", [2**48, -(2**61), 2**61 - 1])
+def test_what_is_no_size_may_be_another_in_every_process(mark: int, tmp_path: Path) -> None:
+    """A model may hold a hash of its settings, and hashes of text differ from process to process."""
+    small, _ = smaller("mlp")
+    fresh = ZOO["mlp"].build(seed=1)[0]
+    small.fc1.marks, fresh.fc1.marks = {"hash": 5}, {"hash": mark}
+    sc.save(small, tmp_path / "small.safetensors")
+    assert sc.restore(tmp_path / "small.safetensors", fresh).fc1.marks == {"hash": mark}
+    small.fc1.marks = {"hash": -mark}
+    sc.save(small, tmp_path / "small.safetensors")
+    assert sc.restore(tmp_path / "small.safetensors", fresh).fc1.marks == {"hash": mark}
+
+
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     model, _ = ZOO["mlp"].build()
     with pytest.raises(sc.PlanError, match="not read"):

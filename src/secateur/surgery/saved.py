@@ -22,6 +22,7 @@ from secateur.units import Attribute
 
 Model = TypeVar("Model", bound=nn.Module)
 KIND = "secateur.model"
+NO_SIZE = 2**48  # nothing in memory has so many parts: such integers are hashes or marks, other ones in every process
 WRONG = (AssertionError, AttributeError, KeyError, IndexError, OverflowError, RuntimeError, TypeError, ValueError)
 
 
@@ -79,8 +80,9 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
 
     Nothing in the file is executed. Tensors may be smaller than the model's, not larger, but for buffers that a
     state_dict leaves out; a linear layer or convolution may have a bias where the model's has none; integers are set
-    only where the model holds one already, and to no larger one; floating-point numbers only beside parameters that
-    are smaller. The result computes the same bits as what was saved.
+    only where the model holds one already, and to no larger one, and those beyond 2^48 are no sizes and stay the
+    model's; floating-point numbers only beside parameters that are smaller. The result computes the same bits as what
+    was saved.
 
     Args:
         path: What `save` wrote.
@@ -233,7 +235,8 @@ def _check(name: str, mine: dict[str, Tensor], tensors: dict[str, Tensor], tempo
 def _differing(model: nn.Module, held: dict[Attribute, int]) -> dict[Attribute, int]:
     """By how much the model's integers are larger than the file's."""
     mine = integers(model)
-    wanted = {one: mine[one] - value for one, value in held.items() if one in mine and mine[one] != value}
+    sizes = [one for one in held if one in mine and abs(mine[one]) < NO_SIZE]
+    wanted = {one: mine[one] - held[one] for one in sizes if mine[one] != held[one]}
     for one in wanted:
         if not min(mine[one], 0) <= held[one] <= max(mine[one], 0):
             where = ".".join(map(str, (*filter(None, [one.module]), *one.path)))
