@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from secateur.dependency import coupled, fitted, record, replay, solve, stays
+from secateur.dependency.fitting import trial
 from secateur.dependency.record import Record
-from secateur.dependency.rewrites import rewrites, trial
+from secateur.dependency.rewrites import rewrites
 from secateur.dependency.solver import Solution
 from tests.zoo.specimen import Specimen, tensors
 from tests.zoo.table import ZOO

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.zoo.attention import ATTENTION
 from tests.zoo.basics import BASICS
+from tests.zoo.borrowed import BORROWED
 from tests.zoo.gates import GATES
 from tests.zoo.groups import GROUPS
 from tests.zoo.heads import HEADS
@@ -30,6 +31,7 @@ TABLES = (
     PARAMETERS,
     RECURRENT,
     NUMBERS,
+    BORROWED,
     TRAPS,
 )
 

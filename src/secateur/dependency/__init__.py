@@ -3,6 +3,7 @@
 from secateur.dependency.contributions import contributions
 from secateur.dependency.deadline import Deadline, within
 from secateur.dependency.decisions import decisions
+from secateur.dependency.fitting import fitted
 from secateur.dependency.groups import Coupled, Slot, coupled, stays
 from secateur.dependency.masked import masked_replay
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
@@ -10,7 +11,7 @@ from secateur.dependency.reachable import Reach, Reading, reach
 from secateur.dependency.record import Amount, Call, Record, Reference, SizeUse, Value, references, replay
 from secateur.dependency.recorder import record, record_all, tensors_in
 from secateur.dependency.resize import Cut
-from secateur.dependency.rewrites import Rewrites, fitted, rewrites
+from secateur.dependency.rewrites import Rewrites, rewrites
 from secateur.dependency.roles import roles
 from secateur.dependency.rules import register_rule
 from secateur.dependency.solver import Solution, solve

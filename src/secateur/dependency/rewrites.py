@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from secateur.dependency.classes import limits
-from secateur.dependency.deadline import Deadline
-from secateur.dependency.groups import coupled
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
-from secateur.dependency.partition import Reason
 from secateur.dependency.record import Amount, Record, SizeUse
 from secateur.dependency.resize import Cut
-from secateur.dependency.solver import Place, Solution, solve
 from secateur.units import Attribute
-
-ROUNDS = 20  # each fixes at least one dimension; so many are only needed where the model's code is very tangled
 
 
 @dataclass(frozen=True)
@@ -177,97 +169,6 @@ def _groups(cut: Cut, use: SizeUse) -> int | None:
             if any(one.name == name for one in call.op._schema.arguments):
                 return int(cut.call(call).given[name])
     return None
-
-
-def fitted(
-    model: nn.Module,
-    record: Record,
-    *,
-    fixed: Mapping[Place, Reason] | None = None,
-    cross_norms: bool = False,
-    deadline: Deadline | None = None,
-) -> Solution:
-    """Solve a record so that whatever leaves, the model's own code can be made to fit.
-
-    Groups of every kind are cut on trial; where an integer of the code would come out wrong, what it speaks of is
-    fixed, with the line, and all is solved again.
-
-    Args:
-        model: The model that was recorded.
-        record: Its forward pass.
-        fixed: Dimensions that shall lose nothing in any case.
-        cross_norms: As for `solve`.
-        deadline: As for `solve`; looked at in every round too.
-
-    Returns:
-        The labels.
-    """
-    stays = {**limits(model, record), **(fixed or {})}
-    solution = solve(record, fixed=stays, cross_norms=cross_norms, deadline=deadline)
-    for done in range(ROUNDS):
-        if deadline is not None:
-            deadline.check(_stage, done, stays)
-        misfits = dict(_misfits(model, solution))
-        if not misfits.keys() - stays.keys():
-            break
-        stays = {**misfits, **stays}
-        solution = solve(record, fixed=stays, cross_norms=cross_norms, deadline=deadline)
-    return solution
-
-
-def _stage(done: int, stays: Mapping[Place, Reason]) -> str:
-    last = f", the last: {next(iter(stays.values()))}" if stays else ""
-    return f"sizes were still being fitted to the model's code: {done} rounds, {len(stays)} dimensions held{last}"
-
-
-def _misfits(model: nn.Module, solution: Solution) -> Iterator[tuple[Place, Reason]]:
-    for seed in range(2):  # two trials, so that a coincidence of one does not hide a misfit
-        cut = trial(solution, seed)
-        found = rewrites(model, cut)
-        for use, _ in found.misfits:
-            reason = Reason(f"its size is borrowed: {text(use.expression)}", "", use.module, use.line)
-            for place in _speaks_of(cut, use):
-                yield place, reason
-        for one in found.amounts:
-            reason = Reason(f"its size is computed with: {text(one.expression)}", "", one.module, one.line)
-            for place in _read_for(cut, one.expression):
-                yield place, reason
-
-
-def trial(solution: Solution, seed: int) -> Cut:
-    """A cut through every group, each by another part.
-
-    Args:
-        solution: The labels.
-        seed: Of the choice.
-
-    Returns:
-        The cut; at least one unit of each group stays and one leaves.
-    """
-    random = np.random.default_rng(seed)
-    groups = [group.roots for group in coupled(solution) if len(group.roots) > 1]
-    chosen = [random.choice(roots, random.integers(1, len(roots)), replace=False) for roots in groups]
-    return Cut(solution, np.concatenate([np.empty(0, np.int64), *chosen]).astype(np.int64))
-
-
-def _speaks_of(cut: Cut, use: SizeUse) -> list[Place]:
-    """The dimension if it changes; else what its expression speaks of."""
-    if cut.kept(use.value, use.dim) is not None:
-        return [(use.value, use.dim)]
-    return _read_for(cut, use.expression)
-
-
-def _read_for(cut: Cut, expression: Expression) -> list[Place]:
-    """The sizes read for an integer; else those that its attributes are."""
-    sizes = [(one.value, one.dim) for one in sizes_in(expression) if cut.kept(one.value, one.dim) is not None]
-    if sizes:
-        return sizes
-    read_here = set(attributes_in(expression))
-    return [
-        (other.value, other.dim)
-        for other in cut.solution.record.sizes
-        if other.expression in read_here and cut.kept(other.value, other.dim) is not None
-    ]
 
 
 def text(expression: Expression) -> str:

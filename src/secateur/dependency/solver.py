@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from torch.utils._pytree import tree_map_only
 
+from secateur.dependency.binding import Binding, Place, bound
 from secateur.dependency.deadline import Deadline
 from secateur.dependency.facets import Labelled, along, collapsed
 from secateur.dependency.labels import Numbers
@@ -55,13 +57,45 @@ class Solution:
         return self.partition.labels.fresh(0)
 
 
-Place = tuple[int, int]  # number of a value, dimension
+@dataclass(frozen=True)
+class Ties:
+    """What the code of a model asks of labels beside its operations.
+
+    Args:
+        fixed: Dimensions of values that shall lose nothing, and why.
+        bindings: Dimensions that shall lose alike, and why if they stay.
+    """
+
+    fixed: Mapping[Place, Reason] = field(default_factory=dict)
+    bindings: Mapping[Binding, Reason] = field(default_factory=dict)
+
+    def at(self, number: int) -> tuple[list[tuple[int, Reason]], list[tuple[Binding, Reason]]]:
+        """What is asked once a value is there.
+
+        Args:
+            number: Of the value.
+
+        Returns:
+            Dimensions of it that are fixed, and bindings of which it is the later side.
+        """
+        return self._sorted[0].get(number, []), self._sorted[1].get(number, [])
+
+    @cached_property
+    def _sorted(self) -> tuple[dict[int, list[tuple[int, Reason]]], dict[int, list[tuple[Binding, Reason]]]]:
+        stays: dict[int, list[tuple[int, Reason]]] = {}
+        tied: dict[int, list[tuple[Binding, Reason]]] = {}
+        for (number, dim), reason in self.fixed.items():
+            stays.setdefault(number, []).append((dim, reason))
+        for one, reason in self.bindings.items():
+            tied.setdefault(max(one.number, one.width[0]), []).append((one, reason))
+        return stays, tied
 
 
 def solve(
     record: Record,
     *,
     fixed: Mapping[Place, Reason] | None = None,
+    bindings: Mapping[Binding, Reason] | None = None,
     cross_norms: bool = False,
     deadline: Deadline | None = None,
 ) -> Solution:
@@ -70,6 +104,7 @@ def solve(
     Args:
         record: A forward pass.
         fixed: Dimensions of values that shall lose nothing, and why.
+        bindings: Dimensions of values that shall lose alike, and why if they cannot.
         cross_norms: Whether channels may leave over which a mean or variance is taken.
         deadline: When it has to be done; looked at with every operation.
 
@@ -87,12 +122,12 @@ def solve(
         >>> str(solution.partition.reason(int(solution.labels(second, 0)[0])))
         "it is the model's output"
     """
-    return _solved(record, fixed or {}, cross_norms, record.norms, deadline)
+    return _solved(record, Ties(fixed or {}, bindings or {}), cross_norms, record.norms, deadline)
 
 
 def _solved(
     record: Record,
-    fixed: Mapping[Place, Reason],
+    ties: Ties,
     cross_norms: bool,
     norms: tuple[RootMeanSquare, ...],
     deadline: Deadline | None,
@@ -100,18 +135,18 @@ def _solved(
     """A solution in which some norms may be made up for; for all that share a weight, or for none."""
     partition = Partition(cross=cross_norms, liftable=[norm.mean for norm in norms])
     state = _state(record, partition)
-    _pass(record, partition, state, fixed, deadline)
+    _pass(record, partition, state, ties, deadline)
     partition.settle()
-    values = _pass(record, partition, state, fixed, deadline)
+    values = _pass(record, partition, state, ties, deadline)
     _unread(record, partition, state, values)
     while _rectangular(partition, values):
         partition.crossed.clear()
         partition.heads.clear()
-        values = _pass(record, partition, state, fixed, deadline)
+        values = _pass(record, partition, state, ties, deadline)
     failed = {norm.weight for norm in norms if norm.mean not in partition.lifted}
     if failed:
         left = tuple(norm for norm in norms if norm.weight not in failed)
-        return _solved(record, fixed, cross_norms, left, deadline)
+        return _solved(record, ties, cross_norms, left, deadline)
     return Solution(record, partition, tuple(values), state, norms)
 
 
@@ -151,15 +186,12 @@ def _pass(
     record: Record,
     partition: Partition,
     state: Mapping[int, Labelled],
-    fixed: Mapping[Place, Reason],
+    ties: Ties,
     deadline: Deadline | None,
 ) -> list[Labelled]:
     values: dict[int, Labelled] = dict(state)
-    stays: dict[int, list[tuple[int, Reason]]] = {}
-    for (number, dim), reason in fixed.items():
-        stays.setdefault(number, []).append((dim, reason))
-    for number in values.keys() & stays.keys():
-        values[number] = _fixed(partition, values[number], stays[number])
+    for number in state:
+        _tied(partition, values, number, ties)
     for at, call in enumerate(record.calls):
         if deadline is not None:
             deadline.check(_stage, record, at, call)
@@ -170,8 +202,8 @@ def _pass(
             _spoil(partition, step, results)
         for made, result in zip(call.results, results, strict=True):
             if made is not None:
-                value = partition.normal(result or Labelled(record.values[made].shape))
-                values[made] = _fixed(partition, value, stays[made]) if made in stays else value
+                values[made] = partition.normal(result or Labelled(record.values[made].shape))
+                _tied(partition, values, made, ties)
     for number in record.outputs:
         partition.fix(values[number], range(len(values[number].shape)), OUTPUT)
     return [values.get(number, Labelled(value.shape)) for number, value in enumerate(record.values)]
@@ -193,10 +225,13 @@ def _spoil(partition: Partition, step: Step, results: Sequence[Labelled | None])
             partition.spoil(facet.core)
 
 
-def _fixed(partition: Partition, value: Labelled, stays: Sequence[tuple[int, Reason]]) -> Labelled:
+def _tied(partition: Partition, values: dict[int, Labelled], number: int, ties: Ties) -> None:
+    """A value has been made: what is asked of it; bindings wait until it is known which way a split is taken."""
+    stays, bindings = ties.at(number)
     for dim, reason in stays:
-        value = partition.fix(value, [dim], reason)
-    return value
+        values[number] = partition.fix(values[number], [dim], reason)
+    for one, reason in () if partition.looking else bindings:
+        values |= bound(partition, one, values, reason)
 
 
 def _step(record: Record, call: Call, partition: Partition, values: Mapping[int, Labelled]) -> Step:
