@@ -24,8 +24,9 @@ import torch
 from torch.utils.data import TensorDataset
 
 from secateur.tasks import Task
+from secateur.timing import processor
 from secateur.workflow import open_run
-from secateur.workflow.measure import machine, processor
+from secateur.workflow.measure import machine
 
 HERE = Path(__file__).resolve().parent
 RESULTS, CHECKPOINTS = HERE / "results", HERE / "checkpoints"
