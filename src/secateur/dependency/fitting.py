@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import nn
 from secateur.dependency.binding import Binding, Place, can_bind
 from secateur.dependency.classes import limits
 from secateur.dependency.deadline import Deadline
-from secateur.dependency.groups import coupled
+from secateur.dependency.groups import Coupled, coupled
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, sizes_in
 from secateur.dependency.partition import Reason
 from secateur.dependency.record import Record, SizeUse
@@ -53,7 +53,8 @@ def fitted(
     for done in range(ROUNDS):
         if deadline is not None:
             deadline.check(_stage, done, stays)
-        trials = [_tried(model, solution, seed) for seed in range(2)]  # so that a coincidence of one hides no misfit
+        groups = coupled(solution)
+        trials = [_tried(model, solution, seed, groups) for seed in range(2)]  # a coincidence of one hides no misfit
         new = {one: why for found in trials for one, why in _bindings(*found) if one not in bindings}
         misfits = {} if new else dict(place for found in trials for place in _misfits(*found))
         if not new and not misfits.keys() - stays.keys():
@@ -69,24 +70,25 @@ def _stage(done: int, stays: Mapping[Place, Reason]) -> str:
     return f"sizes were still being fitted to the model's code: {done} rounds, {len(stays)} dimensions held{last}"
 
 
-def trial(solution: Solution, seed: int) -> Cut:
+def trial(solution: Solution, seed: int, groups: Sequence[Coupled] | None = None) -> Cut:
     """A cut through every group, each by another part.
 
     Args:
         solution: The labels.
         seed: Of the choice.
+        groups: What `coupled` found, to save work.
 
     Returns:
         The cut; at least one unit of each group stays and one leaves.
     """
     random = np.random.default_rng(seed)
-    groups = [group.roots for group in coupled(solution) if len(group.roots) > 1]
-    chosen = [random.choice(roots, random.integers(1, len(roots)), replace=False) for roots in groups]
+    found = [group.roots for group in (coupled(solution) if groups is None else groups) if len(group.roots) > 1]
+    chosen = [random.choice(roots, random.integers(1, len(roots)), replace=False) for roots in found]
     return Cut(solution, np.concatenate([np.empty(0, np.int64), *chosen]).astype(np.int64))
 
 
-def _tried(model: nn.Module, solution: Solution, seed: int) -> tuple[Cut, Rewrites]:
-    cut = trial(solution, seed)
+def _tried(model: nn.Module, solution: Solution, seed: int, groups: Sequence[Coupled]) -> tuple[Cut, Rewrites]:
+    cut = trial(solution, seed, groups)
     return cut, rewrites(model, cut)
 
 

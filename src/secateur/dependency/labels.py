@@ -68,7 +68,7 @@ class Labels:
         roots = self._parents[labels]
         while True:
             above = self._parents[roots]
-            if np.array_equal(above, roots):
+            if (above == roots).all():
                 break
             roots = above
         self._parents[labels] = roots  # so that the next way is short
@@ -92,12 +92,13 @@ class Labels:
             # root, the smallest wins and the rest try again.
             larger = np.maximum(first, second)
             np.minimum.at(self._parents, larger, np.minimum(first, second))
-            self._flatten(np.unique(larger))
+            self._flatten(larger)
 
     def _flatten(self, below: Numbers) -> None:
         """Put what was just hooked below its root; all links of a new chain are here, so a pass halves its length."""
         while True:
-            above = self._parents[self._parents[below]]
-            if np.array_equal(above, self._parents[below]):
+            roots = self._parents[below]
+            above = self._parents[roots]
+            if (above == roots).all():
                 return
             self._parents[below] = above

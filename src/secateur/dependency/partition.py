@@ -140,10 +140,11 @@ class Partition:
             one: Labels.
             other: A shape that broadcasts with it.
         """
-        before = np.unique(np.concatenate([self.labels.find(one).ravel(), self.labels.find(other).ravel()]))
+        before = np.concatenate([self.labels.find(one).ravel(), self.labels.find(other).ravel()])
         self.labels.unite(one, other)
-        fixed = before[self._why[before] != FIXED]
-        if len(fixed):
+        held = self._why[before] != FIXED
+        if held.any():
+            fixed = np.unique(before[held])
             self._mark(self.labels.find(fixed), self._why[fixed])
 
     def freeze(self, core: Numbers, reason: Reason) -> None:

@@ -174,10 +174,11 @@ def _unread(record: Record, partition: Partition, state: Mapping[int, Labelled],
         else:
             read += moved.intersection(taken)
     cores = [facet.core.ravel() for number in dict.fromkeys(read) for facet in values[number].facets]
-    seen = partition.labels.find(np.concatenate([np.empty(0, np.int64), *cores]))
+    seen = np.zeros(len(partition.labels), np.bool_)
+    seen[partition.labels.find(np.concatenate([np.empty(0, np.int64), *cores]))] = True
     for one in state.values():
         for facet in one.facets:
-            lost = ~np.isin(partition.labels.find(facet.core), seen)
+            lost = ~seen[partition.labels.find(facet.core)]
             if lost.any():
                 partition.freeze(facet.core[lost], UNREAD)
 
