@@ -1,6 +1,6 @@
 """Attention whose code reads the size of a head off the width: heads leave with as much of the width.
 
-In all of them a width of twelve meets three heads of four places. Where a head leaves, the places that it fills leave
+In most of them a width of twelve meets three heads of four places. Where a head leaves, the places that it fills leave
 from the width, so that `width // heads` stays four: three units, through the whole residual stream.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tests.zoo.heads import weights
 from tests.zoo.specimen import Specimen, collector, sequences
@@ -17,7 +18,8 @@ BORROWED: dict[str, Specimen] = {}
 add = collector(BORROWED)
 
 STREAM = "embed.weight:0 embed.bias:0 q.weight:0 q.weight:1 proj.weight:0 proj.weight:1 head.weight:1"
-SEPARATE = f"{STREAM} k.weight:0 k.weight:1 v.weight:0 v.weight:1"
+KEYS, ENDS = "k.weight:0 k.weight:1 v.weight:0 v.weight:1", "head.weight:0 head.weight:1"
+SEPARATE = f"{STREAM} {KEYS}"
 
 
 class Borrowing(nn.Module):
@@ -80,3 +82,22 @@ class Reduced(Borrowing):
         kv = self.kv(few.reshape(n, width, -1).transpose(1, 2))
         k, v = kv.reshape(n, -1, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
         return k, v
+
+
+@add(
+    "one head of a borrowed size in fused attention",
+    sequences(),
+    frozen=f"embed.weight:0 embed.weight:1 q.weight:0 q.weight:1 {KEYS} proj.weight:0 proj.weight:1 {ENDS}",
+)
+class OneHead(Borrowing):
+    """The head is as wide as the stream, and attention divides by the root of its size: nothing leaves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = 1
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.embed(x)
+        n, length, width = x.shape
+        y = functional.scaled_dot_product_attention(self.split(self.q(x), width), *self.keys(x))
+        return self.head(x + self.proj(y.transpose(1, 2).reshape(n, length, width)))

@@ -3,7 +3,7 @@
 from secateur.dependency.contributions import contributions
 from secateur.dependency.deadline import Deadline, within
 from secateur.dependency.decisions import decisions
-from secateur.dependency.fitting import fitted
+from secateur.dependency.fitting import fitted, scales
 from secateur.dependency.groups import Coupled, Slot, coupled, stays
 from secateur.dependency.masked import masked_replay
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, evaluate, sizes_in
@@ -53,6 +53,7 @@ __all__ = [
     "replay",
     "rewrites",
     "roles",
+    "scales",
     "sizes_in",
     "solve",
     "stays",

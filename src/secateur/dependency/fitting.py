@@ -14,12 +14,13 @@ from secateur.dependency.deadline import Deadline
 from secateur.dependency.groups import Coupled, coupled
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, sizes_in
 from secateur.dependency.partition import Reason
-from secateur.dependency.record import Record, SizeUse
+from secateur.dependency.record import Amount, Record, SizeUse
 from secateur.dependency.resize import Cut
 from secateur.dependency.rewrites import Rewrites, rewrites, text
 from secateur.dependency.solver import Solution, solve
 from secateur.units import Attribute
 
+SCALE = "the size of a head is part of its scale"
 ROUNDS = 30  # each fixes or binds at least one dimension; so many are only needed where the code is very tangled
 
 
@@ -47,7 +48,7 @@ def fitted(
     Returns:
         The labels.
     """
-    stays = {**limits(model, record), **(fixed or {})}
+    stays = {**scales(record), **limits(model, record), **(fixed or {})}
     bindings: dict[Binding, Reason] = {}
     solution = solve(record, fixed=stays, cross_norms=cross_norms, deadline=deadline)
     for done in range(ROUNDS):
@@ -63,6 +64,22 @@ def fitted(
         stays = {**misfits, **stays}
         solution = solve(record, fixed=stays, bindings=bindings, cross_norms=cross_norms, deadline=deadline)
     return solution
+
+
+def scales(record: Record) -> dict[Place, Reason]:
+    """Sizes of heads by whose root attention divides of itself.
+
+    Args:
+        record: A forward pass.
+
+    Returns:
+        Dimensions that have to stay, and why.
+    """
+    return {(use.value, use.dim): _reason(SCALE, use) for use in record.sizes if use.kind == "scale"}
+
+
+def _reason(text: str, use: SizeUse | Amount) -> Reason:
+    return Reason(text, "", use.module, use.line)
 
 
 def _stage(done: int, stays: Mapping[Place, Reason]) -> str:
@@ -97,13 +114,13 @@ def _misfits(cut: Cut, found: Rewrites) -> Iterator[tuple[Place, Reason]]:
         for place in _speaks_of(cut, use):
             yield place, _borrowed(use)
     for one in found.amounts:
-        reason = Reason(f"its size is computed with: {text(one.expression)}", "", one.module, one.line)
+        reason = _reason(f"its size is computed with: {text(one.expression)}", one)
         for place in _read_for(cut, one.expression):
             yield place, reason
 
 
 def _borrowed(use: SizeUse) -> Reason:
-    return Reason(f"its size is borrowed: {text(use.expression)}", "", use.module, use.line)
+    return _reason(f"its size is borrowed: {text(use.expression)}", use)
 
 
 def _speaks_of(cut: Cut, use: SizeUse) -> list[Place]:

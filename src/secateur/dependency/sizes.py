@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -57,6 +58,8 @@ class SizeMode(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in READS:
             return self._read(Given(args, kwargs), func(*args, **kwargs))
+        if func is functional.scaled_dot_product_attention:
+            self._scaled(Given(args, kwargs))
         rule = RULES.get(func)
         if rule is None:
             self._arguments((args, kwargs))
@@ -75,6 +78,16 @@ class SizeMode(TorchFunctionMode):
         """Note that the value of an integer itself counts."""
         if expression not in self.amounts and not isinstance(expression, int):
             self.amounts[expression] = Amount(expression, *self.recording.place())
+
+    def _scaled(self, given: Given) -> None:
+        """Attention divides by the root of a head's size, out of sight where it runs as plain operations.
+
+        Fused, it takes queries, keys and values of one size, so the size of values is noted too.
+        """
+        if given.one(6, "scale") is None:
+            sides = (given.one(0, "query"), given.one(2, "value"))
+            noted: list[Noted] = [("scale", one, one.dim() - 1, one.shape[-1]) for one in sides]
+            self._note(noted, {}, len(self.recording.calls))
 
     def _arguments(self, value: Any) -> None:
         """A function of which nothing is known has to be given the same integers."""

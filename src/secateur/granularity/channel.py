@@ -23,6 +23,7 @@ from secateur.dependency import (
     fitted,
     record_all,
     roles,
+    scales,
     solve,
     stays,
     within,
@@ -186,7 +187,7 @@ class _Channel:
         deadline = within(self.time_limit)
         record = record_all(model, self.example, deadline=deadline)
         if self.graph:
-            return solve(record, cross_norms=self.cross_norms, deadline=deadline)
+            return solve(record, fixed=scales(record), cross_norms=self.cross_norms, deadline=deadline)
         return fitted(model, record, cross_norms=self.cross_norms, deadline=deadline)
 
     def _rounded(self, groups: dict[str, Units]) -> dict[str, Units]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.dependency import Cut, Record, Solution, fitted, references, solve
+from secateur.dependency import Cut, Record, Solution, fitted, references, scales, solve
 from secateur.dependency.partition import FIXED
 from secateur.plan import Plan
 from secateur.plan.slices import along, stays
@@ -31,7 +31,7 @@ def cuts(model: nn.Module, plan: Plan, found: Record) -> Iterator[Cut]:
     crosses = any(part.units.crosses for part in plan.parts)
     for cross in dict.fromkeys((crosses, True)):
         ways: list[Callable[[], Solution]] = [
-            lambda cross=cross: solve(found, cross_norms=cross),  # type: ignore[misc]
+            lambda cross=cross: solve(found, fixed=scales(found), cross_norms=cross),  # type: ignore[misc]
             lambda cross=cross: fitted(model, found, cross_norms=cross),  # type: ignore[misc]
         ]
         for way in ways:
