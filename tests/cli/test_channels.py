@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import secateur as sc
 from secateur.cli.main import app
 from secateur.cli.names import numbers, resolve
-from secateur.cli.options import SCHEDULES, complete, complete_schedule
+from secateur.cli.options import SCHEDULES, complete
 from secateur.reconstruction import reestimate
 from secateur.tasks import Task, evaluate, load_task, loader
 from secateur.workload import workload
@@ -236,7 +236,7 @@ def test_numbers_that_are_none_are_refused(texts: list[str]) -> None:
 def test_values_are_completed() -> None:
     assert complete("granularity")("h") == ["head"]
     assert complete("granularity")("ch") == ["channel"]
-    assert complete_schedule("it") == ["iterative:"]
+    assert complete("schedule")("it") == ["iterative:"]
     from secateur.workflow.recovery import SCHEDULES as THERE_ARE
 
     assert tuple(name.rstrip(":") for name in SCHEDULES) == THERE_ARE

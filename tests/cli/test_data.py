@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import secateur.cli.data as commands
 from secateur.cli.main import app
-from secateur.cli.options import complete_source
+from secateur.cli.options import complete
 from secateur.tasks.data import SOURCES, Source
 from tests.packages import CONTENT, Tools, below, source, tools_in
 
@@ -147,8 +147,8 @@ def test_what_a_tool_says_does_not_steer_the_terminal(tools: Tools) -> None:
 
 
 def test_names_are_completed_without_being_asked_for_at_the_start() -> None:
-    assert complete_source("lidar") == ["lidar-classes", "lidar-pair"]
-    assert complete_source("") == list(SOURCES)
+    assert complete("source")("lidar") == ["lidar-classes", "lidar-pair"]
+    assert complete("source")("") == list(SOURCES)
     check = "import sys; from secateur.cli.main import app; print({'torch', 'secateur.tasks'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

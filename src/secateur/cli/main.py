@@ -38,7 +38,7 @@ from secateur.cli.options import (
     Schedule,
     Seed,
     Temperature,
-    complete_source,
+    complete,
 )
 from secateur.errors import SecateurError
 from secateur.text import harmless
@@ -321,7 +321,7 @@ Examples:
 def data(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="What to fetch.", show_default="list what there is", autocompletion=complete_source),
+        typer.Argument(help="What to fetch.", show_default="list what there is", autocompletion=complete("source")),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Fetch everything there is.")] = False,
     data_dir: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,44 +15,28 @@ def complete(kind: str) -> Callable[[str], list[str]]:
     """Completion of an option's values.
 
     Args:
-        kind: `granularity`, `criterion` or `allocation`.
+        kind: `granularity`, `criterion`, `allocation`, `schedule` or `source` of data.
 
     Returns:
         From what has been typed to the names that begin so.
     """
 
     def names(incomplete: str) -> list[str]:
-        from secateur.cli.names import factories
-
-        return [name for name in factories(kind) if name.startswith(incomplete)]
+        return [name for name in _names(kind) if name.startswith(incomplete)]
 
     return names
 
 
-def complete_schedule(incomplete: str) -> list[str]:
-    """Completion of the names of schedules.
+def _names(kind: str) -> Iterable[str]:
+    if kind == "schedule":
+        return SCHEDULES
+    if kind == "source":
+        from secateur.tasks.data import SOURCES
 
-    Args:
-        incomplete: What has been typed.
+        return SOURCES
+    from secateur.cli.names import factories
 
-    Returns:
-        The names that begin so.
-    """
-    return [name for name in SCHEDULES if name.startswith(incomplete)]
-
-
-def complete_source(incomplete: str) -> list[str]:
-    """Completion of the names of data.
-
-    Args:
-        incomplete: What has been typed.
-
-    Returns:
-        The names that begin so.
-    """
-    from secateur.tasks.data import SOURCES
-
-    return [name for name in SOURCES if name.startswith(incomplete)]
+    return factories(kind)
 
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default="a new one in runs/")]
@@ -105,7 +89,7 @@ Schedule = Annotated[
     typer.Option(
         help="one_shot, linear, cubic, or iterative:S1,S2,... with what is gone after each round: the fraction of the "
         "units, or of what the budget measures.",
-        autocompletion=complete_schedule,
+        autocompletion=complete("schedule"),
     ),
 ]
 RoundTo = Annotated[
