@@ -93,6 +93,7 @@ def _patterns(partition: Partition, given: Sequence[Labelled]) -> dict[int, byte
     )
     if not several:
         return {}
+    partition.chosen = True
     found = [{id(facet): _pattern(partition, facet.core) for facet in one.facets} for one in given if one.facets]
     kinds = [sorted(one.values()) for one in found]
     alike = all(one == kinds[0] and len(set(one)) == len(one) for one in kinds)
@@ -108,6 +109,8 @@ def _pattern(partition: Partition, core: Numbers) -> bytes:
 def _meet(partition: Partition, facet: Facet, members: Sequence[tuple[int, Facet]]) -> bool:
     """Whether labels share a dimension; while looking, only if they share all."""
     mine = along(facet.core)
-    if partition.looking:
-        return any(along(member.core) == mine for _, member in members)
-    return any(along(member.core) & mine for _, member in members)
+    sides = [varies for _, member in members if (varies := along(member.core)) & mine]
+    if partition.looking and any(varies != mine for varies in sides):
+        partition.chosen = True
+        return any(varies == mine for varies in sides)
+    return bool(sides)

@@ -62,7 +62,8 @@ class Partition:
     """Labels, which of them are fixed and why.
 
     While `looking`, a facet that varies along two dimensions of which a rule needs one constant is only noted: what
-    comes later may say which of the two must stay apart. `settle` then unites what was noted.
+    comes later may say which of the two must stay apart. `settle` then unites what was noted. What would be frozen
+    waits too; where nothing had to be chosen, it is frozen then, and the record need not be gone through again.
     """
 
     def __init__(self, *, cross: bool = False, liftable: Iterable[int] = ()) -> None:
@@ -81,6 +82,8 @@ class Partition:
         self.heads: list[Numbers] = []
         self._spoiled: set[int] = set()
         self.notes: list[Note] = []
+        self.waiting: list[tuple[Numbers, Reason]] = []
+        self.chosen = bool(self.liftable)  # whether going along the record again may find more
         self.reasons: list[Reason] = []
         self._why: NDArray[np.int32] = np.empty(0, np.int32)
 
@@ -154,9 +157,8 @@ class Partition:
             core: Labels.
             reason: Why.
         """
-        roots = np.unique(self.labels.find(core))
         self.reasons.append(reason)
-        self._mark(roots, np.int32(len(self.reasons) - 1))
+        self._mark(self.labels.find(core).ravel(), np.int32(len(self.reasons) - 1))
 
     def fixed(self, reason: Reason) -> int:
         """A label that stays.
@@ -180,6 +182,7 @@ class Partition:
             core: Labels.
         """
         self._spoiled.update(core.ravel().tolist())
+        self.chosen = True
 
     def vanishes(self, facet: Facet) -> bool:
         """Whether a tensor is zero wherever a facet's labels are masked.
@@ -210,8 +213,8 @@ class Partition:
             core = self._narrow(one.core)
             if core.size > 1:
                 facets.append(one if core is one.core else replace(one, core=core))
-            elif not self.looking and core.size and self.seen(core).item() != FIXED:
-                self.freeze(core, ONE_UNIT)
+            elif core.size:
+                self._stays(core, ONE_UNIT)
         same = len(facets) == len(given.facets) and all(a is b for a, b in zip(facets, given.facets, strict=True))
         return given if same else Labelled(given.shape, tuple(facets))
 
@@ -249,8 +252,7 @@ class Partition:
             if not inside:
                 kept.append(facet)
             elif varies <= wanted:
-                if not self.looking:
-                    self.freeze(facet.core, reason)
+                self._stays(facet.core, reason)
             else:
                 self._constant(facet.core, inside, hard=not choice)
                 kept.append(replace(facet, core=collapsed(facet.core, inside)))
@@ -279,7 +281,7 @@ class Partition:
             return self.fix(given, inside, reason)
         others = tuple(facet for facet in given.facets if not along(facet.core) <= inside)
         rest = self.fix(Labelled(given.shape, others), inside, reason)
-        if not self.looking and not lifts:
+        if not lifts:
             self.crossed += [(facet.core, reason) for facet in through]
         return Labelled(given.shape, (*rest.facets, *through))
 
@@ -302,17 +304,36 @@ class Partition:
             kept.append(facet)
         return Labelled(given.shape, tuple(kept))
 
+    def _stays(self, core: Numbers, reason: Reason) -> None:
+        """Freeze labels, or note it while looking."""
+        if self.looking:
+            self.waiting.append((core, reason))
+        elif reason is not ONE_UNIT or self.seen(core).item() != FIXED:
+            self.freeze(core, reason)
+
     def _constant(self, core: Numbers, dims: frozenset[int], *, hard: bool) -> None:
         if self.looking:
             self.notes.append(Note(core, dims, hard))
         else:
             self.unite(core, collapsed(core, dims))
 
-    def settle(self) -> None:
-        """Unite what was noted, what must be first; a choice that came too late is left out."""
+    def settle(self) -> bool:
+        """Unite what was noted, what must be first; a choice that came too late is left out.
+
+        Returns:
+            Whether anything was chosen, so that the record has to be gone through again; if not, what waited is frozen.
+        """
         self.looking = False
+        self.chosen |= bool(self.notes)
+        if self.chosen:
+            self.crossed.clear()
+        else:
+            for core, reason in self.waiting:
+                self._stays(core, reason)
+        self.waiting.clear()
         for note in sorted(self.notes, key=lambda one: not one.hard):
             still = along(self._narrow(note.core))
             if note.dims & still and (note.hard or still - note.dims):
                 self.unite(note.core, collapsed(note.core, note.dims))
         self.notes.clear()
+        return self.chosen

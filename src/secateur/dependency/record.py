@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._pytree import tree_map_only
 
 from secateur.dependency.numbers import Expression
 from secateur.errors import ModelError
@@ -245,8 +244,36 @@ def references(call: Call) -> tuple[int, ...]:
         The numbers, in the order of the arguments, repeated ones too.
     """
     found: list[int] = []
-    tree_map_only(Reference, lambda one: found.append(one.number), (call.arguments, dict(call.keywords)))
+    replaced((call.arguments, call.keywords), Reference, lambda one: found.append(one.number))
     return tuple(found)
+
+
+def replaced(value: Any, kind: Any, function: Callable[[Any], Any]) -> Any:
+    """Arguments of an operation with something in place of everything of a kind.
+
+    Torch's pytrees do the same, also for containers that no operation takes, in ten times as long.
+
+    Args:
+        value: An argument, or several in tuples, lists and dicts.
+        kind: A type, or a tuple of types.
+        function: Gives what shall be there.
+
+    Returns:
+        The same containers, all else as it was.
+
+    Example:
+        >>> replaced((2, [3, "a"]), int, lambda one: one + 1)
+        (3, [4, 'a'])
+    """
+    if isinstance(value, kind):
+        return function(value)
+    if type(value) is tuple:
+        return tuple([replaced(one, kind, function) for one in value])
+    if type(value) is list:
+        return [replaced(one, kind, function) for one in value]
+    if isinstance(value, Mapping):
+        return {key: replaced(one, kind, function) for key, one in value.items()}
+    return value
 
 
 def execute(call: Call, tensors: dict[int, Tensor]) -> None:
@@ -256,8 +283,8 @@ def execute(call: Call, tensors: dict[int, Tensor]) -> None:
         call: The operation.
         tensors: The values so far by number; its results are put there.
     """
-    given = (call.arguments, dict(call.keywords))
-    arguments, keywords = tree_map_only(Reference, lambda one: tensors[one.number], given)
+    given = (call.arguments, call.keywords)
+    arguments, keywords = replaced(given, Reference, lambda one: tensors[one.number])
     results = call.op(*arguments, **keywords)
     made = zip(call.results, as_list(results), strict=True)
     tensors.update((number, result) for number, result in made if number is not None)

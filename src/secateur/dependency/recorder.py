@@ -21,7 +21,18 @@ from secateur.batches import call, device_of, drop_caches, mode, to_device
 from secateur.dependency.deadline import Deadline, OutOfTime
 from secateur.dependency.hygiene import buffers_kept, modules, norms_in_eval, quiet
 from secateur.dependency.numbers import Number
-from secateur.dependency.record import Amount, Call, Record, Reference, SizeUse, Source, Value, as_list, references
+from secateur.dependency.record import (
+    Amount,
+    Call,
+    Record,
+    Reference,
+    SizeUse,
+    Source,
+    Value,
+    as_list,
+    references,
+    replaced,
+)
 from secateur.dependency.root_mean_square import traced
 from secateur.dependency.sizes import SizeMode
 from secateur.dependency.skeleton import skeleton
@@ -211,14 +222,14 @@ class _Recorder(TorchDispatchMode):
     def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if self.deadline is not None:
             self.deadline.check(self._stage)
-        arguments, keywords = tree_map_only((Tensor, Number), self._plain, (args, kwargs))
+        arguments, keywords = replaced((tuple(args), kwargs), (Tensor, Number), self._plain)
         try:
             results = func(*args, **kwargs) if self.compute else self._without_computing(func, args, kwargs)
         except Exception:
             self.failed = f", in {self.where() or 'its own forward'}"
             raise
         numbers = tuple(self._number(one, "computed") if isinstance(one, Tensor) else None for one in as_list(results))
-        self.calls.append(Call(func, tuple(arguments), keywords, numbers, *self.place()))
+        self.calls.append(Call(func, arguments, keywords, numbers, *self.place()))
         return results
 
     def _plain(self, argument: Tensor | Number) -> Reference | int:
@@ -226,13 +237,14 @@ class _Recorder(TorchDispatchMode):
 
     def _without_computing(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operation; if it touches a tensor without values, the result has none."""
-        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        given: list[Tensor] = []
+        replaced((args, kwargs), Tensor, given.append)
         if not any(one.is_meta or id(one) in self.bare for one in given):
             return func(*args, **kwargs)
-        bare_args, bare_kwargs = tree_map_only(Tensor, self._bared, (args, kwargs))
+        bare_args, bare_kwargs = replaced((args, kwargs), Tensor, self._bared)
         if bare_kwargs.get("device") is not None:
             bare_kwargs["device"] = torch.device("meta")
-        results = func(*bare_args, **bare_kwargs)
+        results = _like_a_norm(func, bare_args) or func(*bare_args, **bare_kwargs)
         # an operation in place returns the object that it was given
         return args[0] if args and results is bare_args[0] else results
 
@@ -308,6 +320,13 @@ def _without_values(tensor: Tensor) -> Tensor:
     if tensor.is_meta:
         return tensor
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _like_a_norm(func: Any, args: Any) -> tuple[Tensor, ...] | None:
+    """What a batch norm in eval mode returns, which torch finds out by carrying out all its parts."""
+    if func is not torch.ops.aten.native_batch_norm.default or args[5]:
+        return None
+    return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
 
 
 def _line() -> str:

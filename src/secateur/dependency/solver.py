@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
-from torch.utils._pytree import tree_map_only
+from torch._ops import OpOverload
 
 from secateur.dependency.binding import Binding, Place, bound
 from secateur.dependency.deadline import Deadline
 from secateur.dependency.facets import Labelled, along, collapsed
 from secateur.dependency.labels import Numbers
 from secateur.dependency.partition import Partition, Reason
-from secateur.dependency.record import Call, Record, Reference, RootMeanSquare, references
+from secateur.dependency.record import Call, Record, Reference, RootMeanSquare, references, replaced
 from secateur.dependency.rules import is_move, rule_for
 from secateur.dependency.step import Step
 
@@ -135,9 +135,12 @@ def _solved(
     """A solution in which some norms may be made up for; for all that share a weight, or for none."""
     partition = Partition(cross=cross_norms, liftable=[norm.mean for norm in norms])
     state = _state(record, partition)
-    _pass(record, partition, state, ties, deadline)
-    partition.settle()
+    partition.chosen |= bool(ties.bindings)
     values = _pass(record, partition, state, ties, deadline)
+    if partition.settle():
+        values = _pass(record, partition, state, ties, deadline)
+    else:
+        values = [partition.normal(one) for one in values]
     _unread(record, partition, state, values)
     while _rectangular(partition, values):
         partition.crossed.clear()
@@ -239,11 +242,20 @@ def _step(record: Record, call: Call, partition: Partition, values: Mapping[int,
     def labelled(one: Reference) -> Labelled:
         return replace(values[one.number], dtype=record.values[one.number].dtype)
 
-    given, keywords = tree_map_only(Reference, labelled, (list(call.arguments), dict(call.keywords)))
-    arguments = {one.name: one.default_value for one in call.op._schema.arguments if one.has_default_value()}
-    arguments |= dict(zip((one.name for one in call.op._schema.arguments), given, strict=False)) | keywords
+    names, defaults = _schema(call.op)
+    given = [replaced(one, Reference, labelled) for one in call.arguments]
+    keywords = {name: replaced(one, Reference, labelled) for name, one in call.keywords.items()}
+    arguments = {**defaults, **dict(zip(names, given, strict=False)), **keywords}
     shapes = tuple(None if number is None else record.values[number].shape for number in call.results)
     return Step(partition, call, arguments, shapes)
+
+
+@cache
+def _schema(op: OpOverload[..., Any]) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+    """Names of an operation's arguments, and their defaults."""
+    arguments = op._schema.arguments
+    defaults = {one.name: one.default_value for one in arguments if one.has_default_value()}
+    return tuple(one.name for one in arguments), defaults
 
 
 def _rectangular(partition: Partition, values: Sequence[Labelled]) -> bool:

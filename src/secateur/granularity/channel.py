@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from secateur.dependency import (
@@ -33,7 +34,7 @@ from secateur.granularity.layers import Granularity
 from secateur.index_maps import Arange, IndexMap, Stored
 from secateur.names import spelled_out
 from secateur.recipe import Recipe
-from secateur.units import Eps, ParameterAxis, Role, Units
+from secateur.units import Attribute, Eps, ParameterAxis, Role, Units
 
 BESIDE = ("running", "direction")
 SHOWN = 3  # lines in a warning
@@ -263,14 +264,19 @@ def _free(model: nn.Module, solution: Solution, only_heads: bool) -> Iterator[tu
     heads = np.unique(
         np.concatenate([[-1], *(solution.partition.seen(one).ravel() for one in solution.partition.heads)])
     )
-    for group in coupled(solution):
-        if len(group.roots) > 1:
-            units = _units(model, solution, group, told)
-            other = only_heads and not np.isin(group.roots, heads).all()
-            yield _name(group, told), replace(units, frozen="no attention heads" if other else "")
+    groups = [group for group in coupled(solution) if len(group.roots) > 1]
+    for group, attributes in zip(groups, contributions(model, solution, groups), strict=True):
+        units = _units(solution, group, told, attributes)
+        other = only_heads and not np.isin(group.roots, heads).all()
+        yield _name(group, told), replace(units, frozen="no attention heads" if other else "")
 
 
-def _units(model: nn.Module, solution: Solution, group: Coupled, told: Mapping[tuple[int, int], str]) -> Units:
+def _units(
+    solution: Solution,
+    group: Coupled,
+    told: Mapping[tuple[int, int], str],
+    attributes: Mapping[Attribute, NDArray[np.int64]],
+) -> Units:
     count = len(group.roots)
     index: dict[ParameterAxis, IndexMap] = {}
     beside: dict[ParameterAxis, IndexMap] = {}
@@ -282,14 +288,13 @@ def _units(model: nn.Module, solution: Solution, group: Coupled, told: Mapping[t
         (beside if kind in BESIDE else index)[axis] = Stored(shape, torch.from_numpy(units).reshape(sizes), count)
         if kind not in BESIDE:
             role[axis] = cast("Role", kind)
-    attributes = {one: torch.from_numpy(parts) for one, parts in contributions(model, solution, group).items()}
     return Units(
         index,
         Arange((count,), repeat=(count,)),
         role,
         note=_note(group, told),
         beside=beside,
-        attributes=attributes,
+        attributes={one: torch.from_numpy(parts) for one, parts in attributes.items()},
         crosses=_crossing(solution, group),
         rescaled=_rescaled(solution, group),
     )
