@@ -209,7 +209,18 @@ class Pruner:
     def _scores(
         self, method: Criterion, model: nn.Module, free: Mapping[str, Units], statistics: Statistics
     ) -> dict[str, Tensor]:
-        return {name: _score(method, model, name, units, statistics) for name, units in free.items()}
+        scores: dict[str, Tensor] = {}
+        refused: dict[str, ModelError] = {}
+        for name, units in free.items():
+            try:
+                scores[name] = _score(method, model, name, units, statistics)
+            except ModelError as error:  # go on, so that all groups to exclude are named at once
+                refused[name] = error
+        if refused:
+            first, *others = refused
+            likewise = f"; likewise {', '.join(map(repr, others))}" if others else ""
+            raise ModelError(f"{refused[first]}{likewise}")
+        return scores
 
     def _sparsities(
         self,

@@ -10,6 +10,7 @@ import sys
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from secateur.criteria import normalized
 from secateur.errors import RunError, SecateurError, UnknownNameError
 from secateur.pruner import Pruner
 from secateur.reporting import print_summary, write_page
-from secateur.tasks import Task, load_task
+from secateur.tasks import Task, load_task, loader
 from secateur.tasks.load import BUILT_IN
 from secateur.text import table
 from secateur.training import Regularizer, l1, l2
@@ -289,8 +290,12 @@ def _try_out(task: Task, job: PruneJob) -> None:
     """Plan on an untrained model first: what is wrong with names or budget shows before any training."""
     check_job(task, job)
     model = task.model()
+    groups = job.pruner.groups(model)
     scoreless = dataclasses.replace(job.pruner, method=resolve("criterion", "magnitude"))
-    check_crossing(scoreless.plan(model, job.budget), trained_along=along(job.recovery))
+    check_crossing(scoreless.plan(model, job.budget, units=groups), trained_along=along(job.recovery))
+    # Whether the criterion has scores for all groups shows on one batch.
+    scoring = dataclasses.replace(job.pruner, allocation=resolve("allocation", "uniform"), minimum={}, maximum={})
+    scoring.plan(model, Budget(sparsity=0.0), data=islice(loader(task), 1), loss=task.loss, units=groups)
 
 
 def present(results: Mapping[str, Any], run: Path, page: Path, *, as_json: bool, show: bool) -> None:

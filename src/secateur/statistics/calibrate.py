@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from itertools import chain, islice
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from secateur.errors import DataError, UnknownNameError
 from secateur.statistics.gradient import MeanGradient
 from secateur.statistics.input_norm import InputNorm
 from secateur.statistics.values import Statistics
+from secateur.statistics.zeros import Zeros
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -36,7 +38,20 @@ class Collector(Protocol):
         ...
 
 
-COLLECTORS: Mapping[str, Callable[[], Collector]] = {"gradient": MeanGradient, "input_norm": InputNorm}
+@runtime_checkable
+class Prepared(Protocol):
+    """A collector that looks at the model and the first inputs before any collector puts its hooks on."""
+
+    def prepare(self, model: nn.Module, inputs: Any) -> None:
+        """Look at them, and leave the model as it is."""
+        ...
+
+
+COLLECTORS: Mapping[str, Callable[[], Collector]] = {
+    "gradient": MeanGradient,
+    "input_norm": InputNorm,
+    "zeros": Zeros,
+}
 """The statistics there are, by the name that criteria use in `needs`."""
 
 
@@ -76,9 +91,20 @@ def calibrate(
     losing = any(collector.needs_loss for collector in collectors.values())
     if losing and loss is None:
         raise DataError(f"{wanted} need a loss: pass loss=..., a function of outputs and targets")
+    stream = iter(batches)
+    first = list(islice(stream, 1))
+    for batch in first:
+        _prepare(model, batch, collectors.values())
     with _watching(model, collectors.values()):
-        samples = _pass(model, batches, collectors.values(), loss if losing else None)
+        samples = _pass(model, chain(first, stream), collectors.values(), loss if losing else None)
     return Statistics({name: _finite(name, collector.result()) for name, collector in collectors.items()}, samples)
+
+
+def _prepare(model: nn.Module, batch: Any, collectors: Iterable[Collector]) -> None:
+    inputs, _ = pair(batch)
+    for collector in collectors:
+        if isinstance(collector, Prepared):
+            collector.prepare(model, to_device(inputs, device_of(model)))
 
 
 @contextmanager

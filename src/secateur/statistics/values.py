@@ -9,6 +9,12 @@ from torch import Tensor
 
 from secateur.errors import DataError
 
+# Why a parameter may lack a statistic, where that is not for want of data.
+WHY = {
+    "zeros": "no rectifier (relu, relu6, hardswish, a clamp or threshold at 0) reads its output channels, or the data "
+    "never reached it. Exclude its group"
+}
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -47,5 +53,5 @@ class Statistics:
                 f"or statistics=calibrate(model, batches, [{kind!r}], loss=...)"
             )
         if parameter not in self.values[kind]:
-            raise DataError(f"{kind!r} was not seen for {parameter!r}: the data never reached it")
+            raise DataError(f"{kind!r} was not seen for {parameter!r}: {WHY.get(kind, 'the data never reached it')}")
         return self.values[kind][parameter]
