@@ -1,92 +1,18 @@
-"""Penalties that push weights, or whole units, towards zero during training."""
+"""Group lasso: the sum of the norms of whole units."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from secateur.errors import ModelError, PlanError, RunError
+from secateur.errors import PlanError
 from secateur.recipe import Recipe
+from secateur.training.regularizers.regularizer import Regularizer, checked
 from secateur.units import ParameterAxis, Role, Units
-
-Regularizer: TypeAlias = Callable[[nn.Module], Tensor]
-"""Of a model: a scalar tensor to add to the loss."""
-
-_WEIGHTED = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
-
-
-def l1(strength: float) -> Regularizer:
-    r"""Sum of absolute weights; its gradient pulls every weight towards zero at the same speed.
-
-    .. math:: R = \lambda \sum_i |w_i|
-
-    over the weights of all linear and convolution layers; biases and norms are left alone.
-
-    Args:
-        strength: The factor lambda, 0 or more.
-
-    Returns:
-        A function of the model.
-
-    Raises:
-        RunError: If `strength` is negative or not finite.
-
-    Reference:
-        R. Tibshirani, *Regression Shrinkage and Selection via the Lasso*, J. R. Statist. Soc. B
-        58, 1996, section 2.
-
-    Example:
-        >>> layer = nn.Linear(2, 1)
-        >>> _ = layer.weight.data.copy_(torch.tensor([[3.0, -4.0]]))
-        >>> l1(0.5)(layer).item()
-        3.5
-    """
-    return Recipe(f"l1({strength:g})", partial(_penalty, _checked(strength), torch.abs))
-
-
-def l2(strength: float) -> Regularizer:
-    r"""Sum of squared weights; its gradient pulls a weight towards zero in proportion to it.
-
-    .. math:: R = \lambda \sum_i w_i^2
-
-    over the weights of all linear and convolution layers; biases and norms are left alone. Weight
-    decay d of plain SGD on these weights is `l2(d / 2)`.
-
-    Args:
-        strength: The factor lambda, 0 or more.
-
-    Returns:
-        A function of the model.
-
-    Raises:
-        RunError: If `strength` is negative or not finite.
-
-    Reference:
-        S. Han, J. Pool, J. Tran, W. J. Dally, *Learning both Weights and Connections for Efficient
-        Neural Networks*, NeurIPS 2015, section 3.1, compares it with L1 before pruning.
-
-    Example:
-        >>> layer = nn.Linear(2, 1)
-        >>> _ = layer.weight.data.copy_(torch.tensor([[3.0, -4.0]]))
-        >>> l2(0.5)(layer).item()
-        12.5
-    """
-    return Recipe(f"l2({strength:g})", partial(_penalty, _checked(strength), torch.square))
 
 
 def group_lasso(strength: float, units: Mapping[str, Units], *, roles: Collection[Role] = ("out", "in")) -> Regularizer:
@@ -128,7 +54,7 @@ def group_lasso(strength: float, units: Mapping[str, Units], *, roles: Collectio
         >>> round(group_lasso(1.0, {"rows": rows})(layer).item(), 4)
         7.0711
     """
-    factor = _checked(strength)
+    factor = checked(strength)
     terms = [
         _Term(one, axes, _root_size(one, axes))
         for one in units.values()
@@ -142,34 +68,6 @@ def group_lasso(strength: float, units: Mapping[str, Units], *, roles: Collectio
     return Recipe(f"group_lasso({strength:g})", partial(_group_penalty, factor, terms))
 
 
-def undecayed(optimizer: Callable[[list[nn.Parameter], float], Optimizer]) -> _Undecayed:
-    """The same optimizer without weight decay, for a run whose loss has a penalty of its own.
-
-    Args:
-        optimizer: Of (parameters, learning rate).
-
-    Returns:
-        Of the same; the weight decay of every group is 0.
-
-    Example:
-        >>> from secateur.training import sgd
-        >>> undecayed(sgd)([nn.Parameter(torch.zeros(1))], 0.1).param_groups[0]["weight_decay"]
-        0
-    """
-    return _Undecayed(optimizer)
-
-
-@dataclass(frozen=True)
-class _Undecayed:
-    optimizer: Callable[[list[nn.Parameter], float], Optimizer]
-
-    def __call__(self, parameters: list[nn.Parameter], learning_rate: float) -> Optimizer:
-        built = self.optimizer(parameters, learning_rate)
-        for group in built.param_groups:
-            group["weight_decay"] = 0
-        return built
-
-
 @dataclass(frozen=True)
 class _Term:
     """A group, the parameters of it that count, and the root of the size of each unit."""
@@ -177,16 +75,6 @@ class _Term:
     units: Units
     axes: list[ParameterAxis]
     root_size: Tensor
-
-
-def _penalty(strength: float, cost: Callable[[Tensor], Tensor], model: nn.Module) -> Tensor:
-    sums = [cost(weight).sum() for weight in _weights(model)]
-    if not sums:
-        raise ModelError(
-            f"{type(model).__name__} has no linear or convolution layer to penalise; expected at"
-            " least one. Leave the regularizer out, or write one: any function of the model"
-        )
-    return strength * torch.stack(sums).sum()
 
 
 def _group_penalty(strength: float, terms: list[_Term], model: nn.Module) -> Tensor:
@@ -207,16 +95,6 @@ def _root_size(units: Units, axes: list[ParameterAxis]) -> Tensor:
     return counts.sum(0).double().sqrt()
 
 
-def _weights(model: nn.Module) -> Iterator[Tensor]:
-    seen: dict[int, Tensor] = {}  # the weights themselves too: a computed one must not leave its id to the next
-    for module in model.modules():
-        if isinstance(module, _WEIGHTED):
-            weight = module.weight
-            if id(weight) not in seen:  # tied weights count once
-                seen[id(weight)] = weight
-                yield weight
-
-
 def _parameter(model: nn.Module, name: str, shape: tuple[int, ...]) -> Tensor:
     try:
         parameter = model.get_parameter(name)
@@ -231,9 +109,3 @@ def _parameter(model: nn.Module, name: str, shape: tuple[int, ...]) -> Tensor:
             " model they were made for. Call the granularity on this model"
         )
     return parameter
-
-
-def _checked(strength: float) -> float:
-    if not 0 <= strength < math.inf:
-        raise RunError(f"the strength of the regularizer is {strength}; expected a number of 0 or more. Try 1e-4")
-    return strength

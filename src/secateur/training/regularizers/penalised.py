@@ -1,0 +1,102 @@
+"""What of a model is penalised: the weights of its layers, or the scales of its norms; and sums over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from secateur.errors import ModelError
+
+WEIGHTED = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+"""Layers whose weights are penalised."""
+
+Norms = tuple[type[nn.Module], ...]
+"""Types of norms; a module counts if it is one of them, or of a subclass, and has a `weight`."""
+
+BATCH_NORMS: Norms = (nn.modules.batchnorm._BatchNorm,)
+"""Batch norms of any dimension, synchronised ones too."""
+
+ALL_NORMS: Norms = (
+    *BATCH_NORMS,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+)
+"""Every norm of torch that multiplies by a scale; give a tuple with your own beside them if you have some."""
+
+
+def layer_weights(model: nn.Module) -> list[Tensor]:
+    """The weights of all linear and convolution layers, a shared one once.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        The weights.
+
+    Raises:
+        ModelError: There is none.
+    """
+    found = list(_different(module.weight for module in model.modules() if isinstance(module, WEIGHTED)))
+    if not found:
+        raise ModelError(
+            f"{type(model).__name__} has no linear or convolution layer to penalise; expected at"
+            " least one. Leave the regularizer out, or write one: any function of the model"
+        )
+    return found
+
+
+def norm_scales(model: nn.Module, norms: Norms = BATCH_NORMS) -> list[Tensor]:
+    """The scales gamma of all norms of some types, a shared one once.
+
+    Args:
+        model: Any model.
+        norms: Types of norms that count.
+
+    Returns:
+        The scales, `(channels,)` each.
+
+    Raises:
+        ModelError: There is none.
+    """
+    weights = (getattr(module, "weight", None) for module in model.modules() if isinstance(module, norms))
+    found = list(_different(weight for weight in weights if isinstance(weight, Tensor)))
+    if not found:
+        names = ", ".join(kind.__name__.lstrip("_") for kind in norms)
+        raise ModelError(
+            f"{type(model).__name__} has no norm with a scale among the types {names}; expected at least one. Pass"
+            " norms= with the types it has, such as norms=(nn.LayerNorm,), or penalise its weights: l1, group_lasso"
+        )
+    return found
+
+
+def total(cost: Callable[[Tensor], Tensor], values: Iterable[Tensor]) -> Tensor:
+    """The sum of a cost over all numbers of some tensors.
+
+    Args:
+        cost: From a tensor to the costs of its numbers, or to their sum.
+        values: The tensors.
+
+    Returns:
+        A scalar.
+    """
+    return torch.stack([cost(value).sum() for value in values]).sum()
+
+
+def _different(values: Iterable[Tensor]) -> Iterator[Tensor]:
+    seen: dict[int, Tensor] = {}  # the tensors themselves too: a computed one must not leave its id to the next
+    for value in values:
+        if id(value) not in seen:
+            seen[id(value)] = value
+            yield value
