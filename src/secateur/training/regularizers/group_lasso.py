@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from secateur.errors import PlanError
 from secateur.recipe import Recipe
+from secateur.training.regularizers.penalised import parameter_of
 from secateur.training.regularizers.regularizer import Regularizer, checked
 from secateur.units import ParameterAxis, Role, Units
 
@@ -83,7 +84,7 @@ def _group_penalty(strength: float, terms: list[_Term], model: nn.Module) -> Ten
 
 
 def _norms(term: _Term, model: nn.Module) -> Tensor:
-    squares = {axis: _parameter(model, axis.parameter, term.units.index[axis].shape).square() for axis in term.axes}
+    squares = {axis: parameter_of(model, axis.parameter, term.units.index[axis].shape).square() for axis in term.axes}
     total = term.units.reduce(squares, within="sum", across="sum")
     # The root has an infinite slope at zero; a unit that is zero gets slope 0 instead.
     alive = total > 0
@@ -93,19 +94,3 @@ def _norms(term: _Term, model: nn.Module) -> Tensor:
 def _root_size(units: Units, axes: list[ParameterAxis]) -> Tensor:
     counts = torch.stack([units.index[axis].counts() for axis in axes])
     return counts.sum(0).double().sqrt()
-
-
-def _parameter(model: nn.Module, name: str, shape: tuple[int, ...]) -> Tensor:
-    try:
-        parameter = model.get_parameter(name)
-    except AttributeError as error:
-        raise PlanError(
-            f"{type(model).__name__} has no parameter {name!r} ({error}); expected the model the"
-            " units were made for. Call the granularity on this model"
-        ) from error
-    if parameter.shape != shape:
-        raise PlanError(
-            f"the units were made for {name!r} of shape {shape}, the model's is {tuple(parameter.shape)}; expected the"
-            " model they were made for. Call the granularity on this model"
-        )
-    return parameter

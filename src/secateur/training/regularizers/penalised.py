@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from secateur.errors import ModelError
+from secateur.errors import ModelError, PlanError
 
 WEIGHTED = (
     nn.Linear,
@@ -92,6 +92,35 @@ def total(cost: Callable[[Tensor], Tensor], values: Iterable[Tensor]) -> Tensor:
         A scalar.
     """
     return torch.stack([cost(value).sum() for value in values]).sum()
+
+
+def parameter_of(model: nn.Module, name: str, shape: tuple[int, ...]) -> Tensor:
+    """A parameter that units were made for.
+
+    Args:
+        model: The model.
+        name: Dotted name.
+        shape: What the units were made for.
+
+    Returns:
+        The parameter.
+
+    Raises:
+        PlanError: There is none of that name, or it has another shape.
+    """
+    try:
+        parameter = model.get_parameter(name)
+    except AttributeError as error:
+        raise PlanError(
+            f"{type(model).__name__} has no parameter {name!r} ({error}); expected the model the"
+            " units were made for. Call the granularity on this model"
+        ) from error
+    if parameter.shape != shape:
+        raise PlanError(
+            f"the units were made for {name!r} of shape {shape}, the model's is {tuple(parameter.shape)}; expected the"
+            " model they were made for. Call the granularity on this model"
+        )
+    return parameter
 
 
 def _different(values: Iterable[Tensor]) -> Iterator[Tensor]:
