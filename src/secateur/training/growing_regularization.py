@@ -161,7 +161,7 @@ class GrowingRegularization:
             self._push(self._alike, self._count)
             return
         if self._penalty is None:
-            self._choose(self._plan())
+            self._choose()
         if self._penalty is not None:
             self._push(self._penalty, self._count - self._begin)
 
@@ -194,17 +194,16 @@ class GrowingRegularization:
             plan, count, removed = plan_of(state, self._units), int(state["step"]), bool(state["removed"])
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise PlanError(f"this is no state of a GrowingRegularization ({type(error).__name__}: {error})") from error
-        self._count, self._chosen, self._penalty, self._held = count, None, None, None
-        if plan is not None:
-            self._choose(plan)
-            self._held = KeepZeros(self.model, plan) if removed else None
+        penalty = self._grown(plan) if plan else None
+        held = KeepZeros(self.model, plan) if plan and removed else None
+        self._count, self._chosen, self._penalty, self._held = count, plan, penalty, held
 
-    def _plan(self) -> Plan:
-        return self.pruner.plan(self.model, self.budget, statistics=self._statistics, units=self._units)
+    def _choose(self) -> None:
+        plan = self.pruner.plan(self.model, self.budget, statistics=self._statistics, units=self._units)
+        self._penalty, self._chosen = self._grown(plan), plan
 
-    def _choose(self, plan: Plan) -> None:
-        how = self._growth
-        self._chosen, self._penalty = plan, growing(plan, delta=how.delta, every=how.every, ceiling=how.ceiling)
+    def _grown(self, plan: Plan) -> Growing:
+        return growing(plan, delta=self._growth.delta, every=self._growth.every, ceiling=self._growth.ceiling)
 
     def _push(self, penalty: Growing, step: int) -> None:
         """The gradient by itself, so that what averages gradients over ranks does not see a second backward pass."""
