@@ -25,6 +25,7 @@ from secateur.units import Units, removed_units, select
 FIRST_STRENGTH = 1e-3
 SLACK = 0.1  # so many more than wanted may have a coefficient; the largest of them stay
 HALVINGS = 40
+TWINS = 1 - 1e-8  # squared correlation of responses that are multiples of each other
 
 
 def lasso(
@@ -41,10 +42,11 @@ def lasso(
     one; the c largest stay. It is where the search for the next layer begins. Then `min over W' |Y - X W' - b|^2` over
     the units that stay, which is one linear system. Layers come in the order in which they run.
 
-    A unit of several channels is one coefficient. Where several layers read one group, such as a residual stream, their
-    regressions are stacked, each in parts of its own |Y|^2. A batch norm right behind a layer is part of its output:
-    its scale weighs the outputs, and the constant b goes into its mean where the layer has no bias. The last layer of a
-    residual branch also makes up for what its shortcut has lost: its Y is what the sum of both has to be.
+    A unit of several channels is one coefficient, and of units whose responses are multiples of each other one has one.
+    Where several layers read one group, such as a residual stream, their regressions are stacked, each in parts of its
+    own |Y|^2. A batch norm right behind a layer is part of its output: its scale weighs the outputs, and the constant b
+    goes into its mean where the layer has no bias. The last layer of a residual branch also makes up for what its
+    shortcut has lost: its Y is what the sum of both has to be.
 
     With `granularity.channel(example)` units leave the whole model; with `granularity.input_channel()` every layer
     samples its inputs by itself, as the first convolution of a residual block does in the paper.
@@ -161,10 +163,10 @@ def sparse_coefficients(found: Responses, wanted: int, start: float, *, seed: in
     Returns:
         `(units,)`, and the strength that was taken, or `start` where there was nothing to search.
     """
-    alive = found.gram.diagonal() > 0
+    alive = _distinct(found.gram)
     if int(alive.sum()) <= wanted:
         return alive.to(found.target), start
-    solve = _Lasso(found, seed)
+    solve = _Lasso(found, alive, seed)
     high = start
     beta = solve(high)
     while _count(beta) >= wanted and _count(beta):
@@ -182,6 +184,14 @@ def sparse_coefficients(found: Responses, wanted: int, start: float, *, seed: in
     return best, taken
 
 
+def _distinct(gram: Tensor) -> Tensor:
+    """Units with a response, but for those whose response is a multiple of an earlier one's."""
+    # Between such twins a sparse regression has no preference, and descent from nearby would keep a part of each.
+    size = gram.diagonal()
+    squared = gram.square() / (size[:, None] * size).clamp(min=torch.finfo(gram.dtype).tiny)
+    return (size > 0) & ~(squared > TWINS).triu(1).any(0)
+
+
 def _count(beta: Tensor) -> int:
     return int(torch.count_nonzero(beta))
 
@@ -189,24 +199,26 @@ def _count(beta: Tensor) -> int:
 class _Lasso:
     """scikit-learn's coordinate descent, started where the last strength ended."""
 
-    def __init__(self, found: Responses, seed: int) -> None:
+    def __init__(self, found: Responses, alive: Tensor, seed: int) -> None:
         from sklearn.linear_model import Lasso  # noqa: PLC0415  a second to import, for one method
 
+        self._alive = alive
         # Any R, r with R'R = Z'Z and R'r = Z'y give the same regression, in as many rows as there are units.
-        values, vectors = torch.linalg.eigh(found.gram.cpu())
+        values, vectors = torch.linalg.eigh(found.gram[alive][:, alive].cpu())
         held = values > values.max() * 1e-14
         root = values[held].sqrt()
         rows = max(1, int(held.sum())) ** 0.5  # scikit-learn divides by the number of rows
         self._matrix = (vectors[:, held] * root).T.contiguous().numpy() * rows
-        self._target = ((vectors[:, held].T @ found.target.cpu()) / root).numpy() * rows
+        self._target = ((vectors[:, held].T @ found.target[alive].cpu()) / root).numpy() * rows
         self._model = Lasso(
-            fit_intercept=False, warm_start=True, selection="random", random_state=seed, max_iter=10_000, tol=1e-6
+            fit_intercept=False, warm_start=True, selection="random", random_state=seed, max_iter=5_000, tol=1e-9
         )
-        self._device = found.gram.device
 
     def __call__(self, strength: float) -> Tensor:
         self._model.set_params(alpha=strength)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the search needs to know which are zero, not the last digit
             self._model.fit(self._matrix, self._target)
-        return torch.from_numpy(self._model.coef_.copy()).to(self._device)
+        beta = torch.zeros(len(self._alive), dtype=torch.float64, device=self._alive.device)
+        beta[self._alive] = torch.from_numpy(self._model.coef_.copy()).to(beta)
+        return beta

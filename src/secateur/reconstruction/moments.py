@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# A variance below this part of the mean square is that of a constant in single precision.
+ROUNDING = 1e-13
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -62,14 +65,16 @@ class Moments:
         """Moments about the means: what a regression with an intercept sees.
 
         Returns:
-            The moments, their sums zero.
+            The moments, their sums zero; a constant input has none, not even of rounding.
         """
+        xx = self.xx - self.x[..., :, None] * self.x[..., None, :] / self.count
+        varies = xx.diagonal(dim1=-2, dim2=-1) > ROUNDING * self.xx.diagonal(dim1=-2, dim2=-1)
         return Moments(
             self.count,
             torch.zeros_like(self.x),
             torch.zeros_like(self.y),
-            self.xx - self.x[..., :, None] * self.x[..., None, :] / self.count,
-            self.xy - self.x[..., :, None] * self.y[..., None, :] / self.count,
+            xx * varies[..., :, None] * varies[..., None, :],
+            (self.xy - self.x[..., :, None] * self.y[..., None, :] / self.count) * varies[..., None],
             (self.yy - self.y.square() / self.count).clamp(min=0),
         )
 

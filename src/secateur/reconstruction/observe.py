@@ -33,14 +33,20 @@ class Reading:
         weight: The pruned model's, `(groups, columns, outputs)`, times `scale`, in double precision.
         scale: What the norm multiplies each output by, 1 without one, 0 for outputs that have left; `(groups,
             outputs)`.
-        intercept: Whether a constant can be added to each output: to a bias, or to the mean that the norm keeps.
+        constant: What the pruned model adds to each output, `(groups, outputs)`: its bias, or what the norm's mean has
+            changed; None where nothing can be added.
     """
 
     site: Site
     moments: Moments
     weight: Tensor
     scale: Tensor
-    intercept: bool
+    constant: Tensor | None
+
+    @property
+    def intercept(self) -> bool:
+        """Whether a constant can be added to each output: to a bias, or to the mean that the norm keeps."""
+        return self.constant is not None
 
     @property
     def fit(self) -> Moments:
@@ -56,12 +62,16 @@ class Reading:
         """Error over energy, of the measured points.
 
         Args:
-            weight: As `weight`, which is taken where it is left out.
+            weight: As `weight`, with the best constants there are; left out: what the pruned model has of both.
 
         Returns:
             0 for outputs that are met, 1 for a layer that says nothing; 0 where the wanted outputs are constant.
         """
         wrong = float(self.fit.error(self.weight if weight is None else weight).sum())
+        if weight is None and self.constant is not None:
+            moments = self.moments
+            off = (moments.y - (moments.x[:, None] @ self.weight)[:, 0]) / moments.count - self.constant
+            wrong += moments.count * float(off.square().sum())
         return wrong / self.energy if self.energy else 0.0
 
 
@@ -164,7 +174,13 @@ def read(
     if empty:
         raise DataError("reconstruction needs data: there was no batch. Is the loader exhausted?")
     return [
-        Reading(site, _finite(site, totals[site.name]), _scaled(pruned, site, scale), scale, _intercept(model, site))
+        Reading(
+            site,
+            _finite(site, totals[site.name]),
+            _scaled(pruned, site, scale),
+            scale,
+            _constant(model, pruned, site, scale),
+        )
         for site, scale in zip(sites, scales, strict=True)
         if site.name in totals
     ]
@@ -236,7 +252,8 @@ def _scale(model: nn.Module, pruned: nn.Module, site: Site) -> Tensor:
     factor = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         factor = factor * norm.weight.detach().double()
-    return stays * factor.reshape(stays.shape)
+    scale: Tensor = stays * factor.reshape(stays.shape)
+    return scale
 
 
 def _scaled(pruned: nn.Module, site: Site, scale: Tensor) -> Tensor:
@@ -244,8 +261,15 @@ def _scaled(pruned: nn.Module, site: Site, scale: Tensor) -> Tensor:
     return weight_matrix(site.layer, weight) * scale[:, None]
 
 
-def _intercept(model: nn.Module, site: Site) -> bool:
-    return bool(site.norm) or getattr(model.get_submodule(site.name), "bias", None) is not None
+def _constant(model: nn.Module, pruned: nn.Module, site: Site, scale: Tensor) -> Tensor | None:
+    bias: Tensor | None = pruned.get_submodule(site.name)._parameters.get("bias")
+    shift = torch.zeros_like(scale)
+    if site.norm:  # a smaller mean is a constant added
+        name = f"{site.norm}.running_mean"
+        shift = (tensor_of(model, name).double() - tensor_of(pruned, name).double()).reshape(scale.shape)
+    if bias is not None:
+        shift = shift + bias.detach().double().reshape(scale.shape)
+    return shift * scale if site.norm or bias is not None else None
 
 
 def _finite(site: Site, moments: Moments) -> Moments:
