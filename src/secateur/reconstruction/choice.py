@@ -68,7 +68,7 @@ def chooser(layer: LayerWeight, name: str, units: Units, sparsity: float) -> Cho
         ModelError: The units are others.
     """
     index, *others = units.index.values()
-    single = not others and index.n_units == len(index.counts()) == layer_size(layer) and bool((index.counts() == 1).all())
+    single = not others and index.n_units == layer_size(layer) and bool((index.counts() == 1).all())
     if not single:
         raise ModelError(
             f"sparsegpt removes single weights, and a unit of {name!r} holds several: use granularity.weight() or "

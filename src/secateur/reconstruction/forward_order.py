@@ -24,7 +24,7 @@ AUTO = "auto"
 
 def forward_order(
     model: nn.Module, weights: Collection[str], inputs: Sequence[Any], stages: str | None = AUTO
-) -> Iterator[tuple[tuple[str, ...], Pass]]:
+) -> Generator[tuple[tuple[str, ...], Pass], None, None]:
     """The layers of a model in the order in which data reach them, each with a way to let the data pass through it.
 
     Layers that read the same tensor, as the projections of an attention, come in one step: none of them is behind
