@@ -2,7 +2,9 @@
 
 from secateur.reconstruction.batchnorm import reestimate
 from secateur.reconstruction.lasso import lasso
+from secateur.reconstruction.layerwise import layerwise
 from secateur.reconstruction.least_squares import errors, least_squares
+from secateur.reconstruction.sparsegpt import sparsegpt
 from secateur.reconstruction.thinet import thinet
 
-__all__ = ["errors", "lasso", "least_squares", "reestimate", "thinet"]
+__all__ = ["errors", "lasso", "layerwise", "least_squares", "reestimate", "sparsegpt", "thinet"]
