@@ -132,7 +132,7 @@ def calibrate(
         _prepare(model, batch, chosen)
     with _watching(model, chosen, units or {}):
         samples = _pass(model, chain(first, stream), chosen, loss if losing else None)
-    return _united([collector.result() for collector in chosen], samples)
+    return united([collector.result() for collector in chosen], samples)
 
 
 def _prepare(model: nn.Module, batch: Any, collectors: Iterable[Collector]) -> None:
@@ -171,8 +171,19 @@ def _pass(model: nn.Module, batches: Iterable[Any], collectors: Iterable[Collect
     return total
 
 
-def _united(found: Iterable[Statistics], samples: int) -> Statistics:
-    """Several statistics as one, checked."""
+def united(found: Iterable[Statistics], samples: int) -> Statistics:
+    """Several statistics as one, checked.
+
+    Args:
+        found: Each of its own kinds.
+        samples: How many samples they were taken over.
+
+    Returns:
+        The statistics.
+
+    Raises:
+        DataError: A number is not finite.
+    """
     values: dict[str, Mapping[str, Tensor]] = {}
     units: dict[str, Mapping[str, Tensor]] = {}
     for one in found:
