@@ -201,7 +201,7 @@ def prune(
     ] = None,
     granularity: Granularity = "weight",
     criterion: Criterion = "magnitude",
-    allocation: Allocation = "global",
+    allocation: Allocation = None,
     sparsity: Annotated[float | None, typer.Option("--sparsity", "-s", help="Fraction of the units to remove.")] = None,
     weights_removed: Annotated[float | None, typer.Option(help="Fraction of the weights to remove.")] = None,
     nonzeros: Annotated[int | None, typer.Option(help="Fewer weights than this stay.")] = None,

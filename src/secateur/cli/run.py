@@ -21,8 +21,9 @@ from rich.console import Console
 from secateur import ranks, schedules
 from secateur.budget import Budget
 from secateur.cli.names import RETURNS, factories, numbers, pairs, resolve, summary, usage
-from secateur.criteria import normalized
+from secateur.criteria import Criterion, normalized
 from secateur.errors import RunError, SecateurError, UnknownNameError
+from secateur.plan import Plan
 from secateur.pruner import Pruner
 from secateur.reporting import print_summary, write_page
 from secateur.tasks import Task, load_task, loader
@@ -149,14 +150,19 @@ def job_of(settings: Mapping[str, Any], task: Task) -> PruneJob:
 
     Returns:
         The job.
+
+    Raises:
+        SecateurError: Options that do not go together; what to change is said.
     """
     criterion = resolve("criterion", settings["criterion"])
     if settings["normalize"]:
+        if not isinstance(criterion, Criterion):
+            raise SecateurError(f"--normalize divides scores, and {settings['criterion']} gives none. Leave it out")
         criterion = normalized(criterion, settings["normalize"])
     pruner = Pruner(
         criterion,
         resolve("granularity", settings["granularity"], task.example, _of_channels(settings)),
-        resolve("allocation", settings["allocation"]),
+        resolve("allocation", settings["allocation"] or ("global" if isinstance(criterion, Criterion) else "uniform")),
         exclude=tuple(settings["exclude"] or ()),
         minimum=pairs("--minimum", settings["minimum"] or []),
         maximum=pairs("--maximum", settings["maximum"] or []),
@@ -304,9 +310,17 @@ def _try_out(task: Task, job: PruneJob) -> None:
     groups = job.pruner.groups(model)
     scoreless = dataclasses.replace(job.pruner, method=resolve("criterion", "magnitude"))
     check_crossing(scoreless.plan(model, job.budget, units=groups), trained_along=along(job.recovery))
+    if not isinstance(job.pruner.method, Criterion):
+        dataclasses.replace(job.pruner, method=_keeps_all).plan(model, job.budget, data=(), units=groups)
+        return
     # Whether the criterion has scores for all groups shows on one batch.
     scoring = dataclasses.replace(job.pruner, allocation=resolve("allocation", "uniform"), minimum={}, maximum={})
     scoring.plan(model, Budget(sparsity=0.0), data=islice(loader(task), 1), loss=task.loss, units=groups)
+
+
+def _keeps_all(model: Any, units: Any, sparsities: Any, batches: Any) -> Plan:  # noqa: ARG001
+    """In the place of a method that chooses and mends: it shows whether the budget can be shared out without scores."""
+    return Plan(())
 
 
 def present(results: Mapping[str, Any], run: Path, page: Path, *, as_json: bool, show: bool) -> None:
