@@ -15,11 +15,11 @@ import secateur as sc
 from secateur.errors import DataError, UnknownNameError
 from secateur.statistics import COLLECTORS
 
-NEEDS = ["gradient", "input_norm"]
+NEEDS = ["gradient", "input_norm", "zeros"]
 
 
 class Fragile(nn.Module):
-    """Batch norm, dropout, and a wish to fail at a given batch."""
+    """Batch norm, dropout, and a wish to fail at a given run, of which the first is for the record."""
 
     def __init__(self, fails_at: int = -1) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Fragile(nn.Module):
         self.calls += 1
         if self.calls == self.fails_at:
             raise RuntimeError("out of memory")
-        return torch.as_tensor(self.fc(self.drop(self.norm(self.conv(x)).mean((2, 3)))))
+        return torch.as_tensor(self.fc(self.drop(self.norm(self.conv(x)).relu().mean((2, 3)))))
 
 
 def batches(count: int = 3) -> Iterator[tuple[Tensor, Tensor]]:
@@ -96,7 +96,8 @@ def _data_fails() -> Iterator[tuple[Tensor, Tensor]]:
 @pytest.mark.parametrize(
     ("fails_at", "data", "loss", "error"),
     [
-        (2, batches, F.cross_entropy, RuntimeError),
+        (1, batches, F.cross_entropy, RuntimeError),
+        (3, batches, F.cross_entropy, RuntimeError),
         (-1, batches, _loss_fails, ValueError),
         (-1, _data_fails, F.cross_entropy, OSError),
         (-1, lambda: iter(()), F.cross_entropy, DataError),
@@ -170,9 +171,9 @@ def test_a_missing_loss_and_an_unknown_statistic() -> None:
 
 @pytest.mark.parametrize("kind", COLLECTORS)
 def test_every_statistic_broadcasts_to_its_parameter(kind: str) -> None:
-    model = Fragile()
+    model = nn.Sequential(Fragile(), nn.ReLU())
     found = sc.calibrate(model, batches(), [kind], loss=F.cross_entropy).values[kind]
-    assert {"conv.weight", "fc.weight"} <= set(found)
+    assert {"0.conv.weight", "0.fc.weight"} <= set(found)
     for name, value in found.items():
         parameter = model.get_parameter(name)
         assert torch.broadcast_shapes(value.shape, parameter.shape) == parameter.shape
