@@ -14,7 +14,7 @@ from secateur.criteria import Criterion, Group, apoz
 from secateur.errors import DataError, ModelError
 from secateur.statistics import Statistics
 from secateur.testing import check_criterion
-from tests.nets import LAYERS, layer
+from tests.nets import LAYERS, WEIGHT, layer
 
 
 def scores(model: nn.Module, build: granularity.Granularity, name: str, data: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def test_units_that_make_no_channels_are_refused() -> None:
 
 def test_without_data_it_says_what_to_pass() -> None:
     model: Any = nn.Linear(2, 2)
-    group = Group("weight", granularity.filter()(model)["weight"], {("weight", None): model.weight.detach()})
+    group = Group("weight", granularity.filter()(model)["weight"], {WEIGHT: model.weight.detach()})
     with pytest.raises(DataError, match="needs the statistic 'zeros' and was given none: pass data="):
         apoz().score(group)
     with pytest.raises(DataError, match="needs the statistic 'zeros'"):

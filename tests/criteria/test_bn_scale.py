@@ -76,7 +76,7 @@ def test_layer_norms_count_where_channels_leave_across_them() -> None:
 
 
 def test_all_groups_without_a_norm_are_named_at_once_and_can_be_excluded() -> None:
-    model = nn.Sequential(*normed()[:5], nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 2, 1))
+    model = nn.Sequential(*list(normed())[:5], nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 2, 1))
     channels = granularity.channel(IMAGE)
     pruner = sc.Pruner(bn_scale(), channels, allocation.global_())
     with pytest.raises(

@@ -291,8 +291,8 @@ def test_weights_scaled_by_a_positive_number_leave_shares_as_they_are(power: int
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Linear(5, 4, bias=False), nn.ReLU())
     before = found(model, IMAGES)
-    model[0].weight.data *= 2.0**power  # powers of two scale without rounding
-    model[2].weight.data *= 2.0**-power
+    model[0].weight.data.mul_(2.0**power)  # powers of two scale without rounding
+    model[2].weight.data.mul_(2.0**-power)
     after = found(model, IMAGES)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
