@@ -13,8 +13,12 @@ from secateur.dependency import Call, Record, record, replay
 from secateur.dependency.record import execute
 from secateur.errors import ModelError
 from secateur.statistics.rectifiers import Rectifiers, Source, rectifiers
+from tests.zoo.attention import ATTENTION
+from tests.zoo.borrowed import BORROWED
+from tests.zoo.heads import HEADS
+from tests.zoo.numbers import NUMBERS
 from tests.zoo.specimen import tensors
-from tests.zoo.table import ATTENTION, BORROWED, HEADS, NUMBERS, ZOO
+from tests.zoo.table import ZOO
 
 # Attention has no rectifiers there.
 NETWORKS = [name for name in ZOO if name not in {**ATTENTION, **BORROWED, **HEADS, **NUMBERS}]
