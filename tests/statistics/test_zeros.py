@@ -397,4 +397,4 @@ def assert_nothing_counts(model: nn.Module) -> None:
 
 def test_data_is_counted_only_after_the_rectifiers_were_found() -> None:
     with pytest.raises(DataError, match="call it first"):
-        counting.Zeros().watch(plain())
+        counting.Zeros().watch(plain(), {})

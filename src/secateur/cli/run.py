@@ -28,7 +28,7 @@ from secateur.reporting import print_summary, write_page
 from secateur.tasks import Task, load_task, loader
 from secateur.tasks.load import BUILT_IN
 from secateur.text import table
-from secateur.training import Regularizer, l1, l2
+from secateur.training import Regularizer, bn_l1, l1, l2, polarization, smooth_l1
 from secateur.workflow import (
     Demo,
     Dense,
@@ -169,7 +169,8 @@ def job_of(settings: Mapping[str, Any], task: Task) -> PruneJob:
         dense=Dense(
             settings["dense_epochs"],
             Path(settings["weights"]) if settings["weights"] else None,
-            _penalty(settings["regularize"]),
+            _penalty(settings["regularize"], task),
+            decay=(settings["regularize"] or "").partition(":")[0] in OF_SCALES,
         ),
         numerics=_numerics(settings),
         seed=settings["seed"],
@@ -221,18 +222,28 @@ def _device(name: str) -> str:
     return name
 
 
-PENALTIES = {"l1": l1, "l2": l2}
+OF_SCALES: dict[str, Callable[[float], Regularizer]] = {
+    "bn_l1": bn_l1,
+    "smooth_l1": smooth_l1,
+    "polarization": polarization,
+}
+"""Penalties of the scales of batch norms, beside which the weights keep their decay."""
+PENALTIES: dict[str, Callable[[float], Regularizer]] = {"l1": l1, "l2": l2, **OF_SCALES}
 
 
-def _penalty(text: str | None) -> Regularizer | None:
+def _penalty(text: str | None, task: Task) -> Regularizer | None:
+    """The penalty, tried on the untrained model, so that one which does not fit shows at once."""
     if not text:
         return None
     name, _, strength = text.partition(":")
     kind = PENALTIES[_one_of("--regularize", name, tuple(PENALTIES))]
     try:
-        return kind(float(strength))
+        penalty = kind(float(strength))
     except ValueError as error:
-        raise SecateurError(f"--regularize is written l1:1e-5 or l2:1e-4; given: {text!r}") from error
+        raise SecateurError(f"--regularize is written l1:1e-5, l2:1e-4 or bn_l1:1e-4; given: {text!r}") from error
+    with torch.random.fork_rng(devices=[]):
+        penalty(task.model())
+    return penalty
 
 
 def _one_of(option: str, name: str, known: tuple[str, ...]) -> str:

@@ -1,5 +1,10 @@
-"""Reconstruction: methods that mend what is left of a model after units have gone."""
+"""Reconstruction: methods that mend what is left of a model after units have gone, or choose while mending."""
 
 from secateur.reconstruction.batchnorm import reestimate
+from secateur.reconstruction.lasso import lasso
+from secateur.reconstruction.layerwise import layerwise
+from secateur.reconstruction.least_squares import errors, least_squares
+from secateur.reconstruction.sparsegpt import sparsegpt
+from secateur.reconstruction.thinet import thinet
 
-__all__ = ["reestimate"]
+__all__ = ["errors", "lasso", "layerwise", "least_squares", "reestimate", "sparsegpt", "thinet"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from secateur.dependency import record
 from secateur.dependency.record import plain_name
 from secateur.errors import DataError, ModelError
+from secateur.statistics.batch import Batch, counted_already
 from secateur.statistics.rectifiers import Rectifiers, Source, counted_dims, is_rectifier, rectifiers
+from secateur.statistics.values import Statistics
+from secateur.units import Units
 
 # Single precision counts exactly up to here.
 EXACT = 2**24
@@ -62,11 +65,12 @@ class Zeros:
             )
         self._counter = _Counter(found, type(model).__name__)
 
-    def watch(self, model: nn.Module) -> Iterable[Any]:
+    def watch(self, model: nn.Module, groups: Mapping[str, Units]) -> Iterable[Any]:  # noqa: ARG002
         """Count while the model runs.
 
         Args:
             model: The model.
+            groups: Not looked at.
 
         Returns:
             What ends the counting.
@@ -84,23 +88,23 @@ class Zeros:
             raise DataError("zeros are counted once prepare(model, inputs) has found the rectifiers; call it first")
         return self._counter
 
-    def batch(self, loss: Tensor | None, samples: int) -> None:  # noqa: ARG002
+    def batch(self, batch: Batch) -> None:  # noqa: ARG002
         """Check that the batch went the way of the first.
 
         Args:
-            loss: Not looked at.
-            samples: Not looked at.
+            batch: Not looked at.
         """
         self._prepared.end()
 
-    def result(self) -> dict[str, Tensor]:
+    def result(self) -> Statistics:
         """The shares.
 
         Returns:
             For each weight that a rectifier reads, a tensor broadcastable to it, between 0 and 1.
         """
         counter = self._prepared
-        return {source.name: source.beside(counter.share(source)) for source in counter.found.sources}
+        shares = {source.name: source.beside(counter.share(source)) for source in counter.found.sources}
+        return Statistics({"zeros": shares})
 
 
 @dataclass
@@ -193,6 +197,8 @@ class _Gate:
         self.fast = True
 
     def enter(self, *_: Any) -> None:
+        if counted_already():
+            return
         # The fused path of attention layers hides their rectifiers; the record has gone around it too.
         self.fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
