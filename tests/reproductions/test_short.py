@@ -18,6 +18,7 @@ SMALL = {
     "train_dense": "lenet-300-100",
     "mao2017granularity": "lenet-5",
     "mishra2021sparse": "vgg-small",
+    "hu2016apoz": "lenet-300-100",
 }  # instead of every network
 
 
