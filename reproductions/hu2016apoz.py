@@ -171,7 +171,12 @@ def main() -> None:
     arguments = options(__doc__, NETWORKS, SEEDS).parse_args()
     networks, seeds, _ = chosen(arguments)
     jobs = [
-        Job(f"trimmed/{network}/{criterion}/{seed}", trimmed, (network, criterion, seed, arguments), MINUTES[network])
+        Job(
+            f"trimmed/{network}/{criterion}/{seed}",
+            trimmed,
+            (network, criterion, seed, arguments),
+            0.1 if arguments.short else MINUTES[network],
+        )
         for network in networks
         for seed in seeds
         for criterion in CRITERIA

@@ -53,6 +53,7 @@ PER_PASS = 1 - (1 - SPARSITY) ** (1 / PASSES)  # of what is left
 WITHIN = -0.003
 SMALL = 0.01  # scales below this are as good as zero
 BINS, LAST = 25, 1.0  # of the histogram of scales
+SHORT = 128  # images of each split in the short mode
 MINUTES = {"none": 24.0, "L1": 24.0, "smooth L1": 24.0, "passes": 16.0, "scratch": 6.0}
 
 SCALE = criteria.elementwise(torch.abs, name="bn_scale", roles=("norm_scale",), within="mean")
@@ -63,7 +64,7 @@ def task_of(arguments: argparse.Namespace) -> Task:
     task = fashion(NETWORK, data_dir=arguments.data_dir)
     make = task.model
     task = replace(task, model=lambda: rescaled(make()))
-    return shortened(task) if arguments.short else task
+    return shortened(task, SHORT) if arguments.short else task
 
 
 def rescaled(model: nn.Module) -> nn.Module:
@@ -239,13 +240,23 @@ def main() -> None:
     arguments = options(__doc__, (NETWORK,), SEEDS).parse_args()
     _, seeds, _ = chosen(arguments)
     first = [
-        Job(f"slimmed/{penalty}/{seed}", slimmed, (penalty, seed, arguments), MINUTES[penalty])
+        Job(
+            f"slimmed/{penalty}/{seed}",
+            slimmed,
+            (penalty, seed, arguments),
+            0.2 if arguments.short else MINUTES[penalty],
+        )
         for seed in seeds
         for penalty in PENALTIES
     ]
     measured = measure("liu2017slimming", first, arguments)
     then = [
-        Job(f"{function.__name__}/{seed}", function, (seed, arguments), MINUTES[function.__name__])
+        Job(
+            f"{function.__name__}/{seed}",
+            function,
+            (seed, arguments),
+            0.2 if arguments.short else MINUTES[function.__name__],
+        )
         for function in (passes, scratch)
         for seed in seeds
     ]

@@ -38,6 +38,7 @@ NETWORKS = ("resnet-20", "vgg-small")
 SEEDS = (0, 1, 2)
 WITHIN = -0.002
 PRUNER = sc.Pruner(criteria.magnitude(), granularity.pattern(2, 4), allocation.uniform())
+SHORT = 128  # images of each split in the short mode
 MINUTES = {"resnet-20": 25.0, "vgg-small": 20.0}
 
 
@@ -56,7 +57,7 @@ def start_of(network: str, seed: int, arguments: argparse.Namespace) -> tuple[Ta
     task = fashion(network, data_dir=arguments.data_dir)
     model = task.model()
     load_weights(model, CHECKPOINTS / f"fashion-{network}-{seed}.safetensors")
-    return (shortened(task) if arguments.short else task), model
+    return (shortened(task, SHORT) if arguments.short else task), model
 
 
 def repeated(model: nn.Module, task: Task, plan: sc.Plan, seed: int, arguments: argparse.Namespace) -> float:
@@ -155,7 +156,12 @@ def main() -> None:
     arguments = options(__doc__, NETWORKS, SEEDS).parse_args()
     networks, seeds, _ = chosen(arguments)
     jobs = [
-        Job(f"sparse/{network}/{order}/{seed}", sparse, (network, order, seed, arguments), MINUTES[network])
+        Job(
+            f"sparse/{network}/{order}/{seed}",
+            sparse,
+            (network, order, seed, arguments),
+            0.2 if arguments.short else MINUTES[network],
+        )
         for network in networks
         for order in ORDERS
         for seed in seeds

@@ -41,6 +41,7 @@ MACS = 0.5
 EPOCHS = 5
 SLOWER = 2.0  # the rate of training on is that of the dense network divided by this
 BATCHES = 16  # of training images, for gradients and for statistics of batch norms
+SHORT = 128  # images of each split in the short mode
 MINUTES = 7.0
 
 
@@ -76,7 +77,7 @@ def start_of(seed: int, arguments: argparse.Namespace) -> tuple[Task, nn.Module]
     task = fashion(NETWORK, data_dir=arguments.data_dir)
     model = task.model()
     load_weights(model, CHECKPOINTS / f"fashion-{NETWORK}-{seed}.safetensors")
-    return (shortened(task) if arguments.short else task), model.eval()
+    return (shortened(task, SHORT) if arguments.short else task), model.eval()
 
 
 def trained(model: nn.Module, task: Task, seed: int, epochs: int) -> float:
@@ -143,7 +144,7 @@ def main() -> None:
     arguments = options(__doc__, (NETWORK,), SEEDS).parse_args()
     _, seeds, _ = chosen(arguments)
     jobs = [
-        Job(f"pruned/{criterion}/{seed}", pruned, (criterion, seed, arguments), MINUTES)
+        Job(f"pruned/{criterion}/{seed}", pruned, (criterion, seed, arguments), 0.5 if arguments.short else MINUTES)
         for seed in seeds
         for criterion in CRITERIA
     ]
