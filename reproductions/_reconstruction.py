@@ -34,7 +34,7 @@ def start_of(network: str, seed: int, arguments: argparse.Namespace) -> tuple[Ta
     task = fashion(network, data_dir=arguments.data_dir)
     model = task.model()
     load_weights(model, CHECKPOINTS / f"fashion-{network}-{seed}.safetensors")
-    return (shortened(task) if arguments.short else task), model.eval()
+    return (shortened(task, 3 * SHORT) if arguments.short else task), model.eval()
 
 
 def images(task: Task, short: bool, *, skip: int = 0) -> DataLoader[Any]:

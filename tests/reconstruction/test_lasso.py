@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 import secateur as sc
 from secateur import criteria, granularity
+from secateur.batches import call
+from secateur.dependency.recorder import tensors_in
 from secateur.reconstruction import errors, lasso, least_squares, thinet
 from secateur.reconstruction.lasso import _Lasso, sparse_coefficients
 from secateur.reconstruction.moments import measured
@@ -30,6 +32,7 @@ from tests.reconstruction.networks import (
     outputs,
     plan_of,
 )
+from tests.zoo.table import ZOO
 
 METHODS: dict[str, Any] = {"lasso": lasso, "thinet": thinet}
 
@@ -310,3 +313,40 @@ def test_criteria_and_selections_share_the_budget() -> None:
         for method in (criteria.magnitude(), lasso())
     ]
     assert [part.kept for part in plans[0].parts if not part.units.frozen] == [part.kept for part in plans[1].parts]
+
+
+SPECIMENS = (
+    "conv-bn-relu chain",
+    "dense concatenation",
+    "uneven split",
+    "gated linear unit",
+    "attention over branches",
+    "shortcut padded with channels",
+    "depthwise with multiplier",
+    "few groups",
+    "batch norm without weights",
+    "temperature",
+    "inputs by name, dict output",
+    "patches unfolded",
+)
+
+
+@pytest.mark.filterwarnings("ignore:lasso. inputs of")  # there are two samples
+@pytest.mark.parametrize("name", SPECIMENS)
+def test_on_the_zoo(name: str) -> None:
+    """Where everything is sampled, mending makes no output worse; and the smaller model is the masked one."""
+    model, example = ZOO[name].build()
+    data = [(ZOO[name].build(seed)[1], None) for seed in range(3)]
+    plan = plan_of(model, lasso(points=None), 0.4, data=data, grain=granularity.channel(example))
+    masked, bare, small = sc.mask(model, plan), sc.mask(model, sc.Plan(plan.parts)), sc.shrink(model, plan)
+
+    def lost(one: nn.Module) -> float:
+        return sum(float((a - b).square().sum()) for a, b in zip(results(model), results(one), strict=True))
+
+    def results(one: nn.Module) -> list[Tensor]:
+        with torch.no_grad():
+            return [value for inputs, _ in data for value in tensors_in(call(one, inputs))]
+
+    assert lost(masked) <= lost(bare) * (1 + 1e-6) + 1e-6
+    for one, other in zip(results(masked), results(small), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3 * float(one.abs().max()))
