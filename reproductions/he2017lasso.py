@@ -37,8 +37,8 @@ def pruned(network: str, name: str, ratio: int, seed: int, arguments: argparse.N
     method, refit = {
         "lasso": (lasso(seed=seed), None),
         ALONE: (lasso(seed=seed, branches=False), None),
-        "max response": (weight_sum("in"), least_squares(seed=seed)),
-        "first k": (first_units(), least_squares(seed=seed)),
+        "max response": (weight_sum("in"), least_squares(seed=seed, everywhere=False)),
+        "first k": (first_units(), least_squares(seed=seed, everywhere=False)),
     }[name]
     return cut(network, seed, ratio, method, refit, name == "lasso", arguments)
 

@@ -38,9 +38,9 @@ def pruned(network: str, name: str, ratio: int, seed: int, arguments: argparse.N
     method, refit = {
         "thinet": (thinet(seed=seed), None),
         SCALES: (thinet(seed=seed, fit="scales"), None),
-        "weight sum": (weight_sum("out"), least_squares(seed=seed)),
+        "weight sum": (weight_sum("out"), least_squares(seed=seed, everywhere=False)),
         BARE: (weight_sum("out"), None),
-        "random": (criteria.random(seed), least_squares(seed=seed)),
+        "random": (criteria.random(seed), least_squares(seed=seed, everywhere=False)),
     }[name]
     return cut(network, seed, ratio, method, refit, name == "thinet", arguments)
 

@@ -33,7 +33,7 @@ def check_patches(module: Any, inputs: Tensor, points: int | None) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # torch says how it pads
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_convolutions_of_every_kind(data: st.DataObject) -> None:
     dims = data.draw(st.integers(1, 3))
