@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, cast, get_args
 
 import pytest
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from secateur import criteria, granularity
 from secateur.criteria import Criterion, Group, elementwise
+from secateur.criteria.obd import Curvature
+from secateur.criteria.taylor import Over
 from secateur.errors import ModelError, SecateurError
 from secateur.index_maps import Arange, How, Stored
 from secateur.testing import ConformanceError, ExampleNet, check_criterion, check_granularity
@@ -39,8 +41,12 @@ WANDA = elementwise(lambda w, x: w.abs() * x, name="wanda", needs=("input_norm",
 BUILT_IN_CRITERIA = {
     "elementwise": [GRADIENT, WANDA, elementwise(torch.square, within="mean"), elementwise(torch.abs, within="max")],
     "magnitude": [criteria.magnitude(p) for p in (0.5, 1, 2, 3, math.inf)],
+    "movement": [criteria.movement()],
+    "obd": [criteria.obd(word) for word in get_args(Curvature)],
     "normalized": [criteria.normalized(criteria.magnitude(), by=by) for by in ("mean", "max", "sum", "std", "norm")],
     "random": [criteria.random(), criteria.random(seed=7)],
+    "snip": [criteria.snip()],
+    "taylor": [criteria.taylor(word) for word in get_args(Over)],
     "weighted": [criteria.weighted((1.0, criteria.magnitude()), (-0.5, WANDA), (2.0, GRADIENT))],
 }
 NOT_CRITERIA = {"Criterion", "Group"}

@@ -13,10 +13,19 @@ from torch.overrides import TorchFunctionMode
 
 from secateur.batches import call
 from secateur.errors import DataError, ModelError
-from secateur.statistics.batch import Batch, running_again
+from secateur.statistics.batch import Batch, maybe_gradients, running_again
 from secateur.statistics.curvature import DiagonalCurvature
 from secateur.statistics.outputs import blocks, slope
-from secateur.statistics.recursion_rules import AVERAGES, LINEAR, MOVES, averaged, elementwise, linear, normed
+from secateur.statistics.recursion_rules import (
+    AVERAGES,
+    LINEAR,
+    MOVES,
+    averaged,
+    elementwise,
+    linear,
+    normed,
+    with_gradient,
+)
 from secateur.units import Units
 
 
@@ -96,7 +105,7 @@ class Recursion(DiagonalCurvature):
         total = (outputs * seen).sum() + sum(extra)
         if not total.requires_grad:
             raise DataError(f"{self.kind!r}: the model's outputs depend on no parameter that requires gradients")
-        found = torch.autograd.grad(total, list(self.parameters.values()), allow_unused=True)
+        found = maybe_gradients(total, list(self.parameters.values()))
         return {name: value for name, value in zip(self.parameters, found, strict=True) if value is not None}
 
 
@@ -127,7 +136,7 @@ class FullRecursion(Recursion):
         with running_again(), watched:
             outputs = call(self.model, batch.inputs)
         at = watched.outputs
-        found = torch.autograd.grad(outputs, at, gradient.to(outputs), allow_unused=True) if at else ()
+        found = maybe_gradients(outputs, at, gradient.to(outputs)) if at else []
         slopes = [torch.zeros_like(one) if value is None else value for one, value in zip(at, found, strict=True)]
         return self._pulled(batch, *self._run(batch, slopes))
 
@@ -185,7 +194,7 @@ class _Rules(TorchFunctionMode):
             if self._slopes is not None:
                 self._bend(a, leaf, first)
         through = a * first.detach().square()
-        return value.detach() + (through - through.detach())
+        return with_gradient(value, through)
 
     def _bend(self, a: Tensor, leaf: Tensor, first: Tensor) -> None:
         """Add what the second derivative of an activation brings in: a term whose gradient by `a` is `f'' dE/dx`."""
