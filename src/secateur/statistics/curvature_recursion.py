@@ -86,8 +86,8 @@ class Recursion(DiagonalCurvature):
         Returns:
             For each parameter that the outputs depend on a tensor of its shape.
         """
-        outputs, second = self._run(batch, None)
-        return self._pulled(batch, outputs, second)
+        seen = self._at_outputs(batch)
+        return self._pulled(seen, *self._run(batch, None))
 
     def _run(self, batch: Batch, slopes: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
         """Run the model with every operation replaced by one whose gradient is the recursion."""
@@ -100,9 +100,12 @@ class Recursion(DiagonalCurvature):
     def _where(self) -> str:
         return self._inside[-1] if self._inside else "the model"
 
-    def _pulled(self, batch: Batch, outputs: Tensor, extra: list[Tensor]) -> dict[str, Tensor]:
-        seen = blocks(batch, self.kind).diagonal(dim1=1, dim2=2).reshape(outputs.shape).to(outputs)
-        total = (outputs * seen).sum() + sum(extra)
+    def _at_outputs(self, batch: Batch) -> Tensor:
+        """The diagonal of the curvature of the loss by the outputs."""
+        return blocks(batch, self.kind).diagonal(dim1=1, dim2=2).reshape(batch.outputs.shape)
+
+    def _pulled(self, seen: Tensor, outputs: Tensor, extra: list[Tensor]) -> dict[str, Tensor]:
+        total = (outputs * seen.to(outputs)).sum() + sum(extra)
         if not total.requires_grad:
             raise DataError(f"{self.kind!r}: the model's outputs depend on no parameter that requires gradients")
         found = maybe_gradients(total, list(self.parameters.values()))
@@ -138,7 +141,7 @@ class FullRecursion(Recursion):
         at = watched.outputs
         found = maybe_gradients(outputs, at, gradient.to(outputs)) if at else []
         slopes = [torch.zeros_like(one) if value is None else value for one, value in zip(at, found, strict=True)]
-        return self._pulled(batch, *self._run(batch, slopes))
+        return self._pulled(self._at_outputs(batch), *self._run(batch, slopes))
 
 
 class _Activations(TorchFunctionMode):
