@@ -17,7 +17,8 @@ RETURNS = {
     "allocation": (("secateur.allocation",), {"Allocation"}),
 }
 EXAMPLE = "example"
-SIMPLE = {"int", "float", "str", "bool", "Axis", "By"}
+WORDS = {"Axis", "By", "Curvature", "Over"}  # annotations that stand for a few words
+SIMPLE = {"int", "float", "str", "bool"} | WORDS
 
 
 def factories(kind: str) -> dict[str, Callable[..., Any]]:
@@ -106,7 +107,7 @@ def _named(kind: str, name: str, known: Mapping[str, Callable[..., Any]], option
 
 def _annotations(function: Callable[..., Any]) -> set[str]:
     kinds = {str(item.annotation) for item in inspect.signature(function).parameters.values()}
-    return kinds | ({"str"} if kinds & {"Axis", "By", "bool"} else set())
+    return kinds | ({"str"} if kinds & {*WORDS, "bool"} else set())
 
 
 def _value(text: str) -> Any:

@@ -6,7 +6,11 @@ from secateur.criteria.combinators import normalized, weighted
 from secateur.criteria.criterion import Criterion, Group, elementwise
 from secateur.criteria.fpgm import fpgm
 from secateur.criteria.magnitude import magnitude
+from secateur.criteria.movement import movement
+from secateur.criteria.obd import obd
 from secateur.criteria.random import random
+from secateur.criteria.snip import snip
+from secateur.criteria.taylor import taylor
 from secateur.criteria.wanda import wanda
 
 __all__ = [
@@ -17,8 +21,12 @@ __all__ = [
     "elementwise",
     "fpgm",
     "magnitude",
+    "movement",
     "normalized",
+    "obd",
     "random",
+    "snip",
+    "taylor",
     "wanda",
     "weighted",
 ]

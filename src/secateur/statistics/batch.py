@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -108,3 +108,32 @@ def wide(values: Tensor) -> Tensor:
         torch.float32
     """
     return values.detach().to(torch.promote_types(values.dtype, torch.float32))
+
+
+def maybe_gradients(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    vector: Tensor | Sequence[Tensor] | None = None,
+    *,
+    create_graph: bool = False,
+) -> list[Tensor | None]:
+    """Gradients, the graph kept; None for what the outputs do not depend on.
+
+    Args:
+        outputs: What is derived.
+        inputs: By what.
+        vector: What the outputs are multiplied by, of their shape; may be left out for a scalar.
+        create_graph: Whether the gradients can be derived once more.
+
+    Returns:
+        For each of the inputs a tensor of its shape, or None.
+
+    Example:
+        >>> x, y = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
+        >>> maybe_gradients(3 * x, [x, y])
+        [tensor([3.]), None]
+    """
+    found = torch.autograd.grad(
+        outputs, list(inputs), vector, retain_graph=True, create_graph=create_graph, allow_unused=True
+    )
+    return list(found)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from secateur.errors import ModelError, SecateurError
-from secateur.statistics.batch import Batch, loss_in, wide
+from secateur.statistics.batch import Batch, loss_in, maybe_gradients, wide
 from secateur.statistics.curvature import DiagonalCurvature
 from secateur.statistics.outputs import bend, slope
 from secateur.statistics.values import Statistics
@@ -64,19 +64,13 @@ class Hutchinson(DiagonalCurvature):
             The product.
         """
         loss = loss_in(batch, f"{self.kind!r}: second derivatives", parameters)
-        slopes = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+        slopes = maybe_gradients(loss, parameters, create_graph=True)
         used = [(place, value) for place, value in enumerate(slopes) if value is not None and value.requires_grad]
 
         def times(vector: Sequence[Tensor]) -> Sequence[Tensor | None]:
             if not used:
                 return [None if value is None else torch.zeros_like(value) for value in slopes]
-            found = torch.autograd.grad(
-                [value for _, value in used],
-                parameters,
-                [vector[place] for place, _ in used],
-                retain_graph=True,
-                allow_unused=True,
-            )
+            found = maybe_gradients([value for _, value in used], parameters, [vector[place] for place, _ in used])
             return [_zero_if_seen(value, slope) for value, slope in zip(found, slopes, strict=True)]
 
         return times
@@ -162,15 +156,15 @@ class HutchinsonGGN(Hutchinson):
         outputs = batch.outputs
         # J' u is linear in u: its derivative by u, times v, is J v.
         u = torch.zeros_like(outputs, requires_grad=True)
-        pulled = torch.autograd.grad(outputs, parameters, u, create_graph=True, allow_unused=True)
-        used = [place for place, value in enumerate(pulled) if value is not None]
+        pulled = maybe_gradients(outputs, parameters, u, create_graph=True)
+        used = [(place, value) for place, value in enumerate(pulled) if value is not None]
 
         def times(vector: Sequence[Tensor]) -> Sequence[Tensor | None]:
             (along,) = torch.autograd.grad(
-                [pulled[place] for place in used], u, [vector[place] for place in used], retain_graph=True
+                [value for _, value in used], u, [vector[place] for place, _ in used], retain_graph=True
             )
             bent = bend(leaf, gradient, along.to(leaf)).to(outputs)
-            return torch.autograd.grad(outputs, parameters, bent, retain_graph=True, allow_unused=True)
+            return maybe_gradients(outputs, parameters, bent)
 
         return times
 

@@ -65,15 +65,17 @@ class MonteCarlo(DiagonalCurvature):
         rows = last.reshape(-1, last.shape[-1])
         drawn = torch.multinomial(rows.cpu(), self._draws, replacement=True, generator=self._generator)
         hot = F.one_hot(drawn.T.to(rows.device), rows.shape[-1]).to(rows.dtype)
-        columns = (rows - hot).reshape(self._draws, *last.shape).movedim(-1, 2)
-        return columns / len(rows) ** 0.5
+        columns: Tensor = (rows - hot).reshape(self._draws, *last.shape).movedim(-1, 2)
+        scaled: Tensor = columns / len(rows) ** 0.5
+        return scaled
 
     def _signs(self, batch: Batch) -> Tensor:
         """Random combinations of the roots of the curvature, `(draws, samples, ...)`."""
         columns = roots(blocks(batch, self.kind), self.kind)
         shape = (self._draws, *columns.shape[:2])
         signs = (torch.randint(2, shape, generator=self._generator) * 2 - 1).to(columns)
-        return torch.einsum("dcn,cni->dni", signs, columns).reshape(self._draws, *batch.outputs.shape)
+        drawn: Tensor = torch.einsum("dcn,cni->dni", signs, columns)
+        return drawn.reshape(self._draws, *batch.outputs.shape)
 
 
 def _of_labels(batch: Batch) -> bool:

@@ -13,10 +13,19 @@ from torch.overrides import TorchFunctionMode
 
 from secateur.batches import call
 from secateur.errors import DataError, ModelError
-from secateur.statistics.batch import Batch, running_again
+from secateur.statistics.batch import Batch, maybe_gradients, running_again
 from secateur.statistics.curvature import DiagonalCurvature
 from secateur.statistics.outputs import blocks, slope
-from secateur.statistics.recursion_rules import AVERAGES, LINEAR, MOVES, averaged, elementwise, linear, normed
+from secateur.statistics.recursion_rules import (
+    AVERAGES,
+    LINEAR,
+    MOVES,
+    averaged,
+    elementwise,
+    linear,
+    normed,
+    with_gradient,
+)
 from secateur.units import Units
 
 
@@ -77,8 +86,8 @@ class Recursion(DiagonalCurvature):
         Returns:
             For each parameter that the outputs depend on a tensor of its shape.
         """
-        outputs, second = self._run(batch, None)
-        return self._pulled(batch, outputs, second)
+        seen = self._at_outputs(batch)
+        return self._pulled(seen, *self._run(batch, None))
 
     def _run(self, batch: Batch, slopes: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
         """Run the model with every operation replaced by one whose gradient is the recursion."""
@@ -91,12 +100,15 @@ class Recursion(DiagonalCurvature):
     def _where(self) -> str:
         return self._inside[-1] if self._inside else "the model"
 
-    def _pulled(self, batch: Batch, outputs: Tensor, extra: list[Tensor]) -> dict[str, Tensor]:
-        seen = blocks(batch, self.kind).diagonal(dim1=1, dim2=2).reshape(outputs.shape).to(outputs)
-        total = (outputs * seen).sum() + sum(extra)
+    def _at_outputs(self, batch: Batch) -> Tensor:
+        """The diagonal of the curvature of the loss by the outputs."""
+        return blocks(batch, self.kind).diagonal(dim1=1, dim2=2).reshape(batch.outputs.shape)
+
+    def _pulled(self, seen: Tensor, outputs: Tensor, extra: list[Tensor]) -> dict[str, Tensor]:
+        total = (outputs * seen.to(outputs)).sum() + sum(extra)
         if not total.requires_grad:
             raise DataError(f"{self.kind!r}: the model's outputs depend on no parameter that requires gradients")
-        found = torch.autograd.grad(total, list(self.parameters.values()), allow_unused=True)
+        found = maybe_gradients(total, list(self.parameters.values()))
         return {name: value for name, value in zip(self.parameters, found, strict=True) if value is not None}
 
 
@@ -127,9 +139,9 @@ class FullRecursion(Recursion):
         with running_again(), watched:
             outputs = call(self.model, batch.inputs)
         at = watched.outputs
-        found = torch.autograd.grad(outputs, at, gradient.to(outputs), allow_unused=True) if at else ()
+        found = maybe_gradients(outputs, at, gradient.to(outputs)) if at else []
         slopes = [torch.zeros_like(one) if value is None else value for one, value in zip(at, found, strict=True)]
-        return self._pulled(batch, *self._run(batch, slopes))
+        return self._pulled(self._at_outputs(batch), *self._run(batch, slopes))
 
 
 class _Activations(TorchFunctionMode):
@@ -185,7 +197,7 @@ class _Rules(TorchFunctionMode):
             if self._slopes is not None:
                 self._bend(a, leaf, first)
         through = a * first.detach().square()
-        return value.detach() + (through - through.detach())
+        return with_gradient(value, through)
 
     def _bend(self, a: Tensor, leaf: Tensor, first: Tensor) -> None:
         """Add what the second derivative of an activation brings in: a term whose gradient by `a` is `f'' dE/dx`."""

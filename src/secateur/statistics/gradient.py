@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from secateur.statistics.batch import Batch, loss_in, wide
+from secateur.statistics.batch import Batch, loss_in, maybe_gradients, wide
 from secateur.statistics.values import Statistics
 from secateur.units import Units
 
@@ -39,7 +38,7 @@ class OfGradients:
         Returns:
             Nothing to remove.
         """
-        self._parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self._parameters = dict(model.named_parameters())
         return ()
 
     def batch(self, batch: Batch) -> None:
@@ -48,9 +47,9 @@ class OfGradients:
         Args:
             batch: The batch.
         """
-        loss = loss_in(batch, "statistics of gradients", self._parameters)
-        found = torch.autograd.grad(loss, list(self._parameters.values()), allow_unused=True, retain_graph=True)
-        pairs = zip(self._parameters, found, strict=True)
+        learned = {name: value for name, value in self._parameters.items() if value.requires_grad}
+        loss = loss_in(batch, "statistics of gradients", learned)
+        pairs = zip(learned, maybe_gradients(loss, list(learned.values())), strict=True)
         self.take({name: gradient for name, gradient in pairs if gradient is not None}, batch.samples)
 
     def take(self, gradients: Mapping[str, Tensor], samples: int) -> None:

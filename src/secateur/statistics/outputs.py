@@ -69,7 +69,8 @@ def bend(leaf: Tensor, gradient: Tensor, direction: Tensor) -> Tensor:
         (found,) = torch.autograd.grad(gradient, leaf, direction, retain_graph=True, allow_unused=True)
     except RuntimeError as error:
         raise DataError(f"curvature needs a loss that torch can derive twice by the outputs ({error})") from error
-    return torch.zeros_like(leaf) if found is None else found
+    bent: Tensor | None = found
+    return torch.zeros_like(leaf) if bent is None else bent
 
 
 def blocks(batch: Batch, kind: str) -> Tensor:
@@ -148,4 +149,5 @@ def roots(curvature: Tensor, kind: str) -> Tensor:
             "one curves downwards: use 'curvature_hutchinson', the diagonal of the Hessian"
         )
     columns = vectors * values.clamp(min=0).sqrt()[:, None, :]
-    return columns.permute(2, 0, 1).to(curvature.dtype)
+    found: Tensor = columns.permute(2, 0, 1).to(curvature.dtype)
+    return found

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
-from secateur.batches import call
 from secateur.statistics.batch import Batch, running_again, wide
 
 AT_ONCE = 2**24  # numbers in the gradients that are held at a time
@@ -58,9 +57,10 @@ def _squares(model: nn.Module, held: dict[str, Tensor], inputs: Any, columns: Te
 
     def of_one(sample: Any, vectors: Tensor) -> dict[str, Tensor]:
         def run(values: dict[str, Tensor]) -> Tensor:
-            return call(_With(model, values), _rowed(sample, dims)).squeeze(0)
+            outputs: Tensor = _call(model, values, _rowed(sample, dims))
+            return outputs.squeeze(0)
 
-        outputs, back = vjp(run, held)
+        outputs, back, *_ = vjp(run, held)
         (found,) = vmap(back)(vectors.to(outputs.dtype))
         return {name: wide(value).square().sum(0) for name, value in found.items()}
 
@@ -78,7 +78,7 @@ def _one_by_one(model: nn.Module, held: dict[str, Tensor], inputs: Any, columns:
     values = {name: value.clone().requires_grad_() for name, value in held.items()}
     for place in range(columns.shape[1]):
         with torch.enable_grad():
-            outputs = call(_With(model, values), _part(inputs, columns.shape[1], slice(place, place + 1)))
+            outputs = _call(model, values, _part(inputs, columns.shape[1], slice(place, place + 1)))
         for vector in columns[:, place : place + 1]:
             found = torch.autograd.grad(
                 outputs, list(values.values()), vector.to(outputs.dtype), retain_graph=True, allow_unused=True
@@ -89,14 +89,11 @@ def _one_by_one(model: nn.Module, held: dict[str, Tensor], inputs: Any, columns:
     return sums
 
 
-class _With:
+def _call(model: nn.Module, values: dict[str, Tensor], inputs: Any) -> Any:
     """A model called with other values of its parameters."""
-
-    def __init__(self, model: nn.Module, values: dict[str, Tensor]) -> None:
-        self.model, self.values = model, values
-
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
-        return functional_call(self.model, self.values, inputs, named)
+    if isinstance(inputs, Mapping):
+        return functional_call(model, values, (), dict(inputs))
+    return functional_call(model, values, inputs if isinstance(inputs, tuple) else (inputs,))
 
 
 def _part(inputs: Any, samples: int, rows: slice) -> Any:

@@ -41,7 +41,7 @@ MOVES = frozenset({
     torch.transpose, Tensor.transpose, torch.squeeze, Tensor.squeeze, torch.unsqueeze, Tensor.unsqueeze,
     torch.cat, torch.concat, torch.stack, Tensor.__getitem__, torch.chunk, Tensor.chunk, torch.split, Tensor.split,
     Tensor.contiguous, Tensor.float, Tensor.double, Tensor.to, Tensor.cpu, Tensor.unflatten, torch.unflatten,
-    F.pad, torch.as_tensor, F.pixel_shuffle, torch.channel_shuffle, Tensor.T.__get__, Tensor.mT.__get__,
+    F.pad, torch.as_tensor, F.pixel_shuffle, torch.channel_shuffle,
 })  # fmt: skip
 """Each number of the result is one of the arguments, or a constant."""
 

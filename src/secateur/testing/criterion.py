@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -75,8 +77,7 @@ def check_criterion(
         generator alone; it moved. To mend it: draw from torch.Generator().manual_seed(...) of its own
     """
     model = ExampleNet(seed) if model is None else model
-    statistics = _measure(model, criterion, seed) if criterion.needs else Statistics()
-    found = list(_groups(model, statistics, granularities))
+    found = list(_groups(model, criterion, granularities, seed))
     if not found:
         raise ModelError(f"no granularity fits {type(model).__name__}: give a model with layers that can go")
     scored = [
@@ -89,7 +90,7 @@ def check_criterion(
 
 
 def _groups(
-    model: nn.Module, statistics: Statistics, granularities: Sequence[Granularity]
+    model: nn.Module, criterion: Criterion, granularities: Sequence[Granularity], seed: int
 ) -> Iterator[tuple[str, Group]]:
     for build in granularities:
         try:
@@ -97,18 +98,17 @@ def _groups(
         except ModelError:  # fits no layer of this model
             continue
         label = str(build) if "(" in str(build) else f"{build}()"
-        for name, units in groups.items():
-            if not units.frozen:
-                held = {axis: model.get_parameter(axis.parameter).detach() for axis in units.index}
-                yield label, Group(name, units, held, statistics)
+        free = {name: units for name, units in groups.items() if not units.frozen}
+        statistics = _measure(model, criterion, free, seed) if criterion.needs else Statistics()
+        for name, units in free.items():
+            held = {axis: model.get_parameter(axis.parameter).detach() for axis in units.index}
+            yield label, Group(name, units, held, statistics)
 
 
 def _check_group(criterion: Criterion, where: str, group: Group) -> bool:
     """The laws on one group; False where the criterion says that it has nothing to say."""
     before = {axis: value.clone() for axis, value in group.parameters.items()}
-    seen = {
-        (kind, of): value.clone() for kind, values in group.statistics.values.items() for of, value in values.items()
-    }
+    seen = {(kind, of): value.clone() for kind, values in _all(group.statistics) for of, value in values.items()}
     generator = torch.get_rng_state()
     try:
         scores = criterion.score(group)
@@ -124,7 +124,7 @@ def _check_group(criterion: Criterion, where: str, group: Group) -> bool:
     )
     require(
         all(same_bits(value, group.parameters[axis]) for axis, value in before.items())
-        and all(same_bits(value, group.statistics.values[kind][of]) for (kind, of), value in seen.items()),
+        and all(same_bits(value, dict(_all(group.statistics))[kind][of]) for (kind, of), value in seen.items()),
         where,
         "a criterion leaves parameters and statistics as they were; it changed one",
         "compute out of place: abs(), not abs_()",
@@ -171,35 +171,63 @@ def _check_scores(where: str, units: Units, scores: Any) -> None:
     )
 
 
-def _measure(model: nn.Module, criterion: Criterion, seed: int) -> Statistics:
-    layers = _EachLayer(model, seed)
-    found = calibrate(layers, [(torch.zeros(SAMPLES, 1), None)], criterion.needs, loss=lambda outputs, _: outputs)
-    prefix = "model."
+def _all(statistics: Statistics) -> list[tuple[str, Mapping[str, Tensor]]]:
+    return [*statistics.values.items(), *statistics.units.items()]
+
+
+PREFIX = "model."
+
+
+def _measure(model: nn.Module, criterion: Criterion, groups: Mapping[str, Units], seed: int) -> Statistics:
+    layers = _EachLayer(model)
+    batch = torch.randn(SAMPLES, layers.width, generator=torch.Generator().manual_seed(seed))
+    units = {name: _prefixed(one) for name, one in groups.items()}
+    found = calibrate(layers, [(batch, None)], criterion.needs, loss=_squared, units=units)
     values = {
-        kind: {name.removeprefix(prefix): value for name, value in of.items()} for kind, of in found.values.items()
+        kind: {name.removeprefix(PREFIX): value for name, value in of.items()} for kind, of in found.values.items()
     }
-    return Statistics(values, found.samples)
+    return Statistics(values, found.samples, found.units)
+
+
+def _squared(outputs: Tensor, _: None) -> Tensor:
+    return outputs.square().sum(1).mean()
+
+
+def _prefixed(units: Units) -> Units:
+    """The units of a model that is part of a larger one."""
+    return replace(
+        units,
+        index={axis._replace(parameter=PREFIX + axis.parameter): index for axis, index in units.index.items()},
+        role={axis._replace(parameter=PREFIX + axis.parameter): role for axis, role in units.role.items()},
+    )
 
 
 class _EachLayer(nn.Module):
-    """Every layer that can be pruned, each run by itself on random inputs: no need to know what the model eats."""
+    """Every layer that can be pruned, each run by itself on numbers of its own: no need to know what the model eats."""
 
-    def __init__(self, model: nn.Module, seed: int) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model, self.seed = model, seed
+        self.model = model
+        self.shapes = [_shape(module) for module in model.modules() if isinstance(module, PRUNABLE)]
+        self.width = sum(map(math.prod, self.shapes))
 
-    def forward(self, _: Tensor) -> Tensor:
-        draw = torch.Generator().manual_seed(self.seed)
-        ran = [module(_input(module, draw)) for module in self.model.modules() if isinstance(module, PRUNABLE)]
-        # Beside itself, every layer is read by a rectifier, behind which zeros are counted.
-        values = [torch.stack([outputs, outputs.relu()]).square().mean() for outputs in ran]
-        return torch.stack([value.float().cpu() for value in values]).sum()
+    def forward(self, numbers: Tensor) -> Tensor:
+        layers = [module for module in self.model.modules() if isinstance(module, PRUNABLE)]
+        parts = numbers.split([math.prod(shape) for shape in self.shapes], 1)
+        outputs = [_run(*each) for each in zip(layers, parts, self.shapes, strict=True)]
+        return torch.stack(outputs, 1)
 
 
-def _input(module: Any, draw: torch.Generator) -> Tensor:
+def _run(module: Any, numbers: Tensor, shape: Sequence[int]) -> Tensor:
+    outputs = module(numbers.unflatten(1, shape).to(module.weight))
+    # Beside itself, every layer is read by a rectifier, behind which zeros are counted.
+    both = torch.cat([outputs.flatten(1), outputs.relu().flatten(1)], 1)
+    return torch.as_tensor(both.float().cpu().square().mean(1))
+
+
+def _shape(module: Any) -> tuple[int, ...]:
+    """The shape of a layer's inputs for a sample."""
     convolves = isinstance(module, CONVOLUTIONS + TRANSPOSED)
     channels = module.in_channels if convolves else module.in_features
     reach = zip(module.kernel_size, module.dilation, strict=True) if convolves else ()
-    space = [(size - 1) * step + 2 for size, step in reach]
-    weight = module.weight
-    return torch.randn(SAMPLES, channels, *space, generator=draw).to(weight.device, weight.dtype)
+    return (channels, *((size - 1) * step + 2 for size, step in reach))

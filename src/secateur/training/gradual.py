@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from secateur import schedules
+from secateur.batches import device_of
 from secateur.budget import Budget
 from secateur.criteria import Criterion
 from secateur.errors import DataError, ModelError, PlanError
 from secateur.plan import Plan
 from secateur.pruner import Pruner
 from secateur.schedules import Schedule
-from secateur.statistics import Statistics
+from secateur.statistics import COLLECTORS, Statistics
+from secateur.statistics.gradient import OfGradients
+from secateur.statistics.taylor import TaylorGroups
 from secateur.training.keep_zeros import KeepZeros
 from secateur.training.plan_state import plan_of, plan_state
+from secateur.units import Units
 
-OBSERVED = frozenset({"gradient"})  # statistics that training itself yields
+OBSERVED = frozenset({"gradient", "squared_gradient", "movement", "taylor_groups", "taylor_gates"})
+"""Statistics that training itself yields, each step being a batch."""
 
 
 class GradualPruning:
@@ -32,7 +37,7 @@ class GradualPruning:
 
     ```python
     loss.backward()
-    hook.observe()  # removed weights get no gradient; gradients are averaged if the criterion wants them
+    hook.observe()  # removed weights get no gradient; what the criterion wants to know of gradients is added up
     optimizer.step()
     hook.step()
     ```
@@ -84,17 +89,17 @@ class GradualPruning:
             raise ModelError(
                 "GradualPruning takes criteria only: a method that mends weights is planned once, then fine-tuned"
             )
-        missing = pruner.method.needs - OBSERVED - set(statistics.values if statistics else ())
+        missing = pruner.method.needs - OBSERVED - (statistics.kinds if statistics else frozenset())
         if missing:
             raise DataError(f"{pruner.method.name} needs {sorted(missing)}: pass statistics=calibrate(...)")
         self.model, self.pruner, self.budget, self.schedule = model, pruner, budget, schedule
         self._given = statistics
-        self._averaging = bool(pruner.method.needs - set(statistics.values if statistics else ()))
         self._units = pruner.groups(model)
         self._workload = pruner.workload(model) if budget is not None and budget.predicted else None
         self._count = 0
         self._held: KeepZeros | None = None
-        self._gradients: dict[str, Tensor] = {}
+        wanted = pruner.method.needs - (statistics.kinds if statistics else frozenset())
+        self._seen = {kind: _watching(kind, model, self._units) for kind in sorted(wanted)}
         self._observed = 0
 
     @property
@@ -119,8 +124,8 @@ class GradualPruning:
         """
         if self._held:
             self._held.observe()
-        if self._averaging:
-            self._average()
+        if self._seen:
+            self._add()
 
     def step(self) -> None:
         """Go one step along the schedule and set what is removed to zero: after `optimizer.step()`."""
@@ -140,7 +145,8 @@ class GradualPruning:
         return {
             "step": self._count,
             **plan_state(self.plan),
-            "gradients": dict(self._gradients),
+            "gradients": dict(self._seen["gradient"].sums) if "gradient" in self._seen else {},
+            "sums": {kind: dict(seen.sums) for kind, seen in self._seen.items() if kind != "gradient"},
             "observed": self._observed,
         }
 
@@ -156,18 +162,30 @@ class GradualPruning:
         try:
             plan = plan_of(state, self._units)
             count, observed = int(state["step"]), int(state["observed"])
-            shapes = {name: value.shape for name, value in state["gradients"].items()}
+            sums = {"gradient": state["gradients"], **state.get("sums", {})}
+            shapes = {kind: {name: value.shape for name, value in of.items()} for kind, of in sums.items()}
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise PlanError(f"this is no state of a GradualPruning ({type(error).__name__}: {error})") from error
-        parameters = dict(self.model.named_parameters())
-        foreign = [name for name, shape in shapes.items() if name not in parameters or parameters[name].shape != shape]
+        foreign = [
+            name for kind, of in shapes.items() for name, shape in of.items() if self._shapes(kind).get(name) != shape
+        ]
         if foreign:
             raise PlanError(f"the state has gradients of {foreign[:5]}, which the model lacks or has in another shape")
         self._held = KeepZeros(self.model, plan) if plan else None
         self._count, self._observed = count, observed
-        self._gradients = {
-            name: value.to(parameters[name].device, copy=True) for name, value in state["gradients"].items()
-        }
+        parameters, device = dict(self.model.named_parameters()), device_of(self.model)
+        for kind, seen in self._seen.items():
+            seen.count = observed
+            seen.sums = {
+                name: value.to(parameters[name].device if name in parameters else device, copy=True)
+                for name, value in sums.get(kind, {}).items()
+            }
+
+    def _shapes(self, kind: str) -> dict[str, torch.Size]:
+        """Of all that sums of a kind are kept for: parameters, or the units of groups."""
+        if isinstance(self._seen.get(kind), TaylorGroups):
+            return {name: torch.Size([units.n_units]) for name, units in self._units.items()}
+        return {name: value.shape for name, value in self.model.named_parameters()}
 
     def _planned(self, fraction: float) -> Plan:
         statistics = self._statistics()
@@ -180,26 +198,35 @@ class GradualPruning:
             start=self.plan,
             workload=self._workload,
         )
-        self._gradients, self._observed = {}, 0
+        for seen in self._seen.values():
+            if seen.restarts:
+                seen.sums, seen.count = {}, 0
+        self._observed = 0
         return plan
 
-    def _average(self) -> None:
-        """Add the gradients of this step to a running sum, in at least single precision."""
-        for name, parameter in self.model.named_parameters():
-            if parameter.grad is None:
-                continue
-            wide = parameter.grad.detach().to(torch.promote_types(parameter.dtype, torch.float32))
-            self._gradients[name] = self._gradients[name] + wide if name in self._gradients else wide.clone()
+    def _add(self) -> None:
+        """Add what the gradients of this step tell, in at least single precision."""
+        named = self.model.named_parameters()
+        gradients = {name: value.grad.detach() for name, value in named if value.grad is not None}
+        for seen in self._seen.values():
+            seen.take(gradients, 1)
         self._observed += 1
 
     def _statistics(self) -> Statistics | None:
-        if not self._averaging:
+        if not self._seen:
             return self._given
-        if self._observed == 0:
+        if any(seen.count == 0 and not seen.sums for seen in self._seen.values()):
             raise DataError(
                 "the criterion reads gradients and none were observed since the last plan: call hook.observe() after "
                 "backward(), and start the schedule at step 1 or later"
             )
-        mean = {name: total / self._observed for name, total in self._gradients.items()}
-        given = self._given.values if self._given else {}
-        return Statistics({**given, "gradient": mean}, self._observed)
+        found = [*([self._given] if self._given else []), *(seen.result() for seen in self._seen.values())]
+        values = {kind: numbers for one in found for kind, numbers in one.values.items()}
+        units = {kind: numbers for one in found for kind, numbers in one.units.items()}
+        return Statistics(values, self._observed, units)
+
+
+def _watching(kind: str, model: nn.Module, groups: Mapping[str, Units]) -> OfGradients:
+    collector = COLLECTORS[kind]()
+    collector.watch(model, {name: units for name, units in groups.items() if not units.frozen})
+    return cast(OfGradients, collector)
