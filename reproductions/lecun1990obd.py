@@ -7,10 +7,15 @@ saliency costs clearly less than deleting by magnitude, and that far less than a
 second derivatives of the activations.
 
 Here: a network of the same kind and nearly the size on scikit-learn's digits of 8 x 8 pixels: two convolutions with
-shared weights, mean pooling, two linear layers, tanh, squared errors against +1 and -1, trained on 1,000 images until
-the loss hardly moves. Its weights, not its biases, compete in one ranking. The rise of the loss is that on the training
-images. Retraining is as long as training was, at a fifth of the rate. Beside the recursion, the exact diagonal of the
-Gauss-Newton matrix is measured, and how far both agree. Test accuracy moves in steps of 0.2 points, one image of 500.
+shared weights, mean pooling, two linear layers, tanh, squared errors against +1 and -1, trained on 1,000 images by
+stochastic gradient descent without decay. Its weights, not its biases, compete in one ranking. The rise of the loss is
+that on the training images. Retraining takes as many epochs as training, at a fifth of the rate. Beside the recursion,
+the exact diagonal of the Gauss-Newton matrix is measured. Test accuracy moves in steps of 0.2 points, one image of 500.
+
+How the network is trained decides whether it comes out. The first choice, Adam at 0.01 for 300 epochs, gave 2 of the 7
+claims on these seeds: the predicted rise was 30 to 100 times too low from 10 % on, and magnitude the better order from
+20 % on. Adam moves weights on which the loss hardly depends by whole steps; they grow where the curvature is nil, and
+do matter once they are gone. Gradient descent, the paper's way, leaves them small; it was then chosen on a fourth seed.
 """
 
 from __future__ import annotations
@@ -37,14 +42,14 @@ NETWORKS = ("digits",)
 SEEDS = (0, 1, 2)
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 AGREES = 0.3  # up to here predicted and measured rise agree in the paper
-EPOCHS, RATE, SLOWER = 300, 0.01, 5.0
+EPOCHS, RATE, SLOWER = 100, 0.1, 5.0
 METHODS = {
     "recursion": criteria.obd("recursion"),
     "exact": criteria.obd("exact"),
     "magnitude": criteria.magnitude(),
     "random": criteria.random(),
 }
-MINUTES = 1.5
+MINUTES = 0.6
 
 
 def network() -> nn.Sequential:
@@ -68,7 +73,7 @@ def task_of(arguments: argparse.Namespace) -> Task:
 
 
 def train(model: nn.Module, task: Task, seed: int, epochs: int, plan: sc.Plan | None = None) -> None:
-    """Adam along a cosine, to the minimum of the training loss rather than the best epoch."""
+    """Gradient descent along a cosine, towards the minimum of the training loss rather than to the best epoch."""
     with seeded(seed):
         finetune(
             model,
@@ -79,9 +84,14 @@ def train(model: nn.Module, task: Task, seed: int, epochs: int, plan: sc.Plan | 
             rate=rates.cosine(epochs),
             epochs=epochs,
             plan=plan,
-            optimizer=torch.optim.Adam,
+            optimizer=descent,
             progress=False,
         )
+
+
+def descent(parameters: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    """With momentum, and no decay: a decay would move the minimum away from that of the loss."""
+    return torch.optim.SGD(parameters, rate, momentum=0.9)
 
 
 def losses(model: nn.Module, task: Task) -> dict[str, float]:
