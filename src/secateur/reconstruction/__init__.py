@@ -2,6 +2,7 @@
 
 from secateur.reconstruction.batchnorm import reestimate
 from secateur.reconstruction.layerwise import layerwise
+from secateur.reconstruction.permutation import Permuted, permuted
 from secateur.reconstruction.sparsegpt import sparsegpt
 
-__all__ = ["layerwise", "reestimate", "sparsegpt"]
+__all__ = ["Permuted", "layerwise", "permuted", "reestimate", "sparsegpt"]
