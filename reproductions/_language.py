@@ -15,37 +15,19 @@ from torch.utils.data import TensorDataset
 import secateur as sc
 from secateur import allocation, criteria, granularity
 from secateur.granularity import Granularity
-from secateur.index_maps import Arange
 from secateur.pruner import Selection
 from secateur.reconstruction import layerwise, sparsegpt
 from secateur.tasks import Task, loader, perplexity, smollm
 from secateur.tasks.smollm import cross_entropy, log_likelihood
-from secateur.units import Units
 
 NETWORK = "smollm2-135m"
 CALIBRATION = 32  # windows of 256 tokens
 KEPT_WHOLE = ("lm_head",)  # shares its weight with the embedding
 
 
-def score(weight: Tensor, norm: Tensor) -> Tensor:
-    """Wanda: the magnitude of a weight times the norm of its input."""
-    return weight.abs() * norm
-
-
-def per_output(model: nn.Module) -> dict[str, Units]:
-    """Single weights that compete within a row, the weights of one output."""
-    return {
-        name: units
-        if units.frozen
-        else replace(units, scope=Arange((units.n_units,), repeat=(units.n_units // units.shape[0],)))
-        for name, units in granularity.weight()(model).items()
-    }
-
-
-WANDA = criteria.elementwise(score, needs=("input_norm",), name="wanda")
 METHODS: Mapping[str, Callable[[], sc.Criterion | Selection]] = {
     "magnitude": criteria.magnitude,
-    "wanda": lambda: layerwise(WANDA),
+    "wanda": lambda: layerwise(criteria.wanda()),
     "sparsegpt": sparsegpt,
 }
 PATTERNS: Mapping[str, Granularity] = {
@@ -77,7 +59,7 @@ def pruned(method: str, pattern: str, seed: int, arguments: argparse.Namespace) 
     """Perplexity and sparsity after pruning in one shot, without training."""
     task, model = start(arguments)
     # Wanda compares the weights of an output with one another, as its authors do; the others those of a layer.
-    units = per_output if (method, pattern) == ("wanda", "50 %") else PATTERNS[pattern]
+    units = granularity.weight(per_output=True) if (method, pattern) == ("wanda", "50 %") else PATTERNS[pattern]
     budget = sc.Budget(sparsity=0.5) if pattern == "50 %" else None
     pruner = sc.Pruner(METHODS[method](), units, allocation.uniform(), exclude=KEPT_WHOLE)
     plan = pruner.plan(model, budget, data=calibration(task, seed))

@@ -111,10 +111,15 @@ def _removal(rows: Sequence[Row]) -> str:
     )
     misses = (
         f"  {row['library']} {row['model']}: {1 - kept_at_best(row):.3f} of the parameters leave, "
-        f"Torch-Pruning removes {1 - float(row['peer_kept']):.3f}"
+        f"Torch-Pruning removes {1 - float(row['peer_kept']):.3f}{_untied(row)}"
         for row, _ in sorted(short, key=lambda one: one[1])
     )
     return "\n".join((line + (", not these:" if short else ""), *misses))
+
+
+def _untied(row: Row) -> str:
+    count = int(row.get("peer_untied") or 0)
+    return f", but {count} names of a shared parameter no longer share it" if count else ""
 
 
 def _convolutional(rows: Sequence[Row]) -> str:

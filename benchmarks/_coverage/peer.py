@@ -42,14 +42,14 @@ def measure(library: str, name: str, limit: float) -> None:
     tell(stage="build")
     model, example = build(library, name)
     perturb(model, torch.Generator().manual_seed(0))
-    before, dense = count(model), outputs(model, example(1, 1))
+    before, dense, tied = count(model), outputs(model, example(1, 1)), ties(model)
     try:
         tell(stage="prune")
         let(limit)
         prune(model, example(1, 0))
         let(0)
         kept = count(model) / before
-        tell(kept=round(kept, 4), stage="forward")
+        tell(kept=round(kept, 4), untied=len(tied - ties(model)), stage="forward")
         shapes = [one.shape for one in outputs(model, example(1, 1))]
         assert shapes == [one.shape for one in dense], f"shapes {[tuple(one) for one in shapes]}"
         tell(stage="step")
@@ -81,6 +81,13 @@ def prune(model: nn.Module, example: Any) -> None:
             for attribute in attributes:
                 if hasattr(module, attribute):
                     setattr(module, attribute, size)
+
+
+def ties(model: nn.Module) -> set[tuple[str, str]]:
+    """Pairs of names of one parameter."""
+    first: dict[int, str] = {}
+    names = model.named_parameters(remove_duplicate=False)
+    return {(first.setdefault(id(one), name), name) for name, one in names} - {(name, name) for name in first.values()}
 
 
 def attentions(model: nn.Module) -> Iterator[tuple[nn.Module, int, dict[str, nn.Linear]]]:

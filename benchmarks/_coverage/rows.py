@@ -25,7 +25,7 @@ CROSSED = (
     "verdict", "kept", "macs_kept", "forward", "predicted", "macs", "difference", "moved", "train_step", "reload",
     "groups", "layers_frozen", "proof", "proved_kept", "stage", "cause", "commit",
 )  # fmt: skip
-PEERS = ("verdict", "kept", "stage", "cause")
+PEERS = ("verdict", "kept", "untied", "stage", "cause")  # untied: names that shared a parameter before
 TIMES = ("seconds", "crossed_seconds", "peer_seconds")
 FIRST = tuple(f"first_{name}" for name in TIMES)
 TIMED = (*TIMES, *FIRST, *(f"times_{name}" for name in ("runs", "cause", "device", "commit")))

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from secateur.plan import Part, Plan
     from secateur.pruner import Pruner
     from secateur.reporting.comparison import report
-    from secateur.statistics import Statistics, calibrate
+    from secateur.statistics import Statistics
+    from secateur.statistics.calibrate import calibrate
     from secateur.surgery.saved import restore, save
     from secateur.surgery.shrink import shrink
     from secateur.tasks import Task

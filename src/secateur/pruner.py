@@ -162,7 +162,7 @@ class Pruner:
             workload = self.workload(model)
         if isinstance(self.method, Criterion):
             scores = self._scores(
-                self.method, model, free, statistics or self._calibrate(self.method, model, data, loss)
+                self.method, model, free, statistics or self._calibrate(self.method, model, data, loss, free)
             )
             gone = _gone(start, groups)
             scores = {
@@ -200,16 +200,32 @@ class Pruner:
         }
 
     def _calibrate(
-        self, method: Criterion, model: nn.Module, data: Iterable[Any] | None, loss: Callable[[Any, Any], Tensor] | None
+        self,
+        method: Criterion,
+        model: nn.Module,
+        data: Iterable[Any] | None,
+        loss: Callable[[Any, Any], Tensor] | None,
+        free: Mapping[str, Units],
     ) -> Statistics:
         if not method.needs:
             return Statistics()
-        return calibrate(model, _given(data, method), method.needs, loss=loss)
+        return calibrate(model, _given(data, method), method.needs, loss=loss, units=free)
 
     def _scores(
         self, method: Criterion, model: nn.Module, free: Mapping[str, Units], statistics: Statistics
     ) -> dict[str, Tensor]:
-        return {name: _score(method, model, name, units, statistics) for name, units in free.items()}
+        scores: dict[str, Tensor] = {}
+        refused: dict[str, ModelError] = {}
+        for name, units in free.items():
+            try:
+                scores[name] = _score(method, model, name, units, statistics)
+            except ModelError as error:  # go on, so that all groups to exclude are named at once
+                refused[name] = error
+        if refused:
+            first, *others = refused
+            likewise = f"; likewise {', '.join(map(repr, others))}" if others else ""
+            raise ModelError(f"{refused[first]}{likewise}")
+        return scores
 
     def _sparsities(
         self,

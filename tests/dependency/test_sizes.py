@@ -329,12 +329,13 @@ def test_torch_layers_take_numbers(name: str, compute: bool) -> None:
         assert "hidden_size" in texts or not texts
 
 
-def test_attention_of_torch_notes_nothing_within() -> None:
+def test_attention_of_torch_notes_its_width_and_its_heads() -> None:
     model = nn.MultiheadAttention(8, 2, batch_first=True)
     x = torch.zeros(2, 5, 8)
     found = record(model, (x, x, x))
     check_promise(found)
-    assert found.sizes == ()
+    told = [(use.kind, text(use.expression), found.values[use.value].shape[use.dim]) for use in found.sizes]
+    assert told == [("size", "embed_dim", 8), ("heads", "num_heads", 8)]
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # models hold such functions nevertheless

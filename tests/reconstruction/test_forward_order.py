@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from secateur.errors import DataError, ModelError, UnknownNameError
 from secateur.reconstruction.forward_order import forward_order
 from tests.nets import Tied
-from tests.reconstruction.networks import Block, Decoder, Skipping, prunable
+from tests.reconstruction.language import Block, Decoder, Skipping, prunable
 
 DATA = [torch.tensor([[1, 2, 3, 4]]), torch.tensor([[5, 6, 7, 0], [2, 2, 2, 2]])]
 

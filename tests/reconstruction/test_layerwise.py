@@ -12,7 +12,7 @@ import secateur as sc
 from secateur import allocation, criteria, granularity
 from secateur.errors import DataError, ModelError, UnknownNameError
 from secateur.reconstruction import layerwise
-from tests.reconstruction.networks import Decoder
+from tests.reconstruction.language import Decoder
 
 WANDA = criteria.elementwise(lambda w, norm: w.abs() * norm, needs=("input_norm",), name="wanda")
 HALF = sc.Budget(sparsity=0.5)

@@ -22,7 +22,7 @@ from secateur.reconstruction.matrix import as_matrix, from_matrix, input_rows
 from secateur.reconstruction.sparsegpt import inverse_factor, sweep
 from secateur.units import removed_units
 from tests.nets import LAYERS, layer
-from tests.reconstruction.networks import Decoder
+from tests.reconstruction.language import Decoder
 
 seeds = st.integers(0, 100)
 CONVOLUTIONS = [kind for kind in LAYERS if "transposed" not in kind]

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 import secateur as sc
 from secateur.tasks import Task, loader, seeded, train
-from secateur.training import adjusted_dropout, distill, finetune, l1, l2, sgd, undecayed
+from secateur.training import adjusted_dropout, bn_l1, distill, finetune, l1, l2, sgd, undecayed
 from secateur.weights import save_weights
 from secateur.workflow import Dense, Numerics, Recovery, open_run, prune_task
 from tests.runs import bits
 from tests.small import pruner, same_masks
-from tests.tiny import augmented, tiny
+from tests.tiny import augmented, normed, tiny
 from tests.workflow.spying import LEFT, STEPS, Spy, job, masked, measured, run
 
 
@@ -268,6 +268,15 @@ def test_a_penalty_takes_the_place_of_weight_decay_in_dense_training_alone(tmp_p
     assert bits(load_file(tmp_path / "run" / "dense.safetensors")) == bits(dict(model.state_dict()))
     plain, _ = train(tiny(), seed=0, epochs=2, progress=False)
     assert bits(dict(plain.state_dict())) != bits(dict(model.state_dict()))
+
+
+def test_a_penalty_of_the_scales_of_norms_may_stand_beside_weight_decay(tmp_path: Path) -> None:
+    spy, penalty = Spy(normed()), bn_l1(1e-2)
+    asked = job(Recovery(epochs=1), dense=Dense(2, regularizer=penalty, decay=True))
+    run(tmp_path / "run", asked, spy.spied())
+    assert spy.decays == [5e-4, 5e-4]
+    model, _ = train(normed(), seed=0, epochs=2, progress=False, regularizer=penalty)
+    assert bits(load_file(tmp_path / "run" / "dense.safetensors")) == bits(dict(model.state_dict()))
 
 
 def test_weights_and_a_penalty_of_their_training_exclude_one_another() -> None:

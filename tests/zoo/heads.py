@@ -50,6 +50,50 @@ class TorchAttention(nn.Module):
         return self.fc2(F.gelu(self.fc1(self.norm2(x)))) + x
 
 
+@add(
+    "multihead attention of torch without norms",
+    sequences(),
+    "embed.weight:0 attention.in_proj_weight:0 attention.in_proj_weight:1 attention.out_proj.weight:0"
+    " attention.out_proj.weight:1 head.weight:1",
+    units={"embed.weight:0": 3, "attention.in_proj_weight:0": 3},
+)
+class TorchWidth(nn.Module):
+    """The class takes the width for that of its heads together: with a head, as many channels of the width leave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, 12)
+        self.attention = nn.MultiheadAttention(12, 3)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.embed(x)
+        return self.head(x + self.attention(x, x, x)[0])
+
+
+@add(
+    "cross attention of torch",
+    several(sequences(), sequences()),
+    "query.weight:0 attention.q_proj_weight:0 attention.q_proj_weight:1 attention.k_proj_weight:0"
+    " attention.v_proj_weight:0 attention.out_proj.weight:1 attention.out_proj.weight:0 head.weight:1",
+    "key.weight:0 attention.k_proj_weight:1",
+    "value.weight:0 attention.v_proj_weight:1",
+    units={"query.weight:0": 2, "key.weight:0": 6, "value.weight:0": 10},
+)
+class TorchCross(nn.Module):
+    """Widths of keys and values are their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(8, 8), nn.Linear(8, 6), nn.Linear(8, 10)
+        self.attention = nn.MultiheadAttention(8, 2, kdim=6, vdim=10, batch_first=True, add_zero_attn=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor, y: Tensor) -> Any:
+        x = self.query(x)
+        return self.head(x + self.attention(x, self.key(y), self.value(y), need_weights=False)[0])
+
+
 @add("packed projection", sequences(), frozen="embed.weight:0 norm.weight:0 qkv.weight:1 proj.weight:0 head.weight:1")
 class Packed(nn.Module):
     """The norm keeps the width. Row of qkv: 12 part + 4 head + place; a head is in each of the three parts.

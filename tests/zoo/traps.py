@@ -121,6 +121,16 @@ class Sorted(Between):
         return x.sort(dim=1)[0]
 
 
+@add("what the code drops", images(), "conv1.weight:0 conv2.weight:1", frozen="conv2.weight:0")
+class Dropped(Between):
+    """A mean over channels that nobody reads, and a last channel of which only the shape counts."""
+
+    def change(self, x: Tensor) -> Tensor:
+        x.mean(dim=1)
+        batch, height, _ = x[:, -1].shape
+        return x.reshape(batch, -1, height, x.shape[3])
+
+
 @add("orthogonal factor", features(12), "fc1.weight:0 fc2.weight:1", frozen="fc2.weight:0 fc3.weight:1 fc3.weight:0")
 class Orthogonal(nn.Module):
     """QR of all features together: no rule, and none would do."""

@@ -201,7 +201,7 @@ def prune(
     ] = None,
     granularity: Granularity = "weight",
     criterion: Criterion = "magnitude",
-    allocation: Allocation = "global",
+    allocation: Allocation = None,
     sparsity: Annotated[float | None, typer.Option("--sparsity", "-s", help="Fraction of the units to remove.")] = None,
     weights_removed: Annotated[float | None, typer.Option(help="Fraction of the weights to remove.")] = None,
     nonzeros: Annotated[int | None, typer.Option(help="Fewer weights than this stay.")] = None,
@@ -227,7 +227,11 @@ def prune(
     reestimate: Reestimate = True,
     dense_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of dense training.")] = None,
     regularize: Annotated[
-        str | None, typer.Option(help="Penalty in dense training instead of weight decay: l1:STRENGTH or l2:STRENGTH.")
+        str | None,
+        typer.Option(
+            help="Penalty in dense training: l1:STRENGTH or l2:STRENGTH instead of weight decay; bn_l1, smooth_l1 or "
+            "polarization, of the scales of batch norms, beside it."
+        ),
     ] = None,
     autocast: Autocast = False,
     accumulate: Accumulate = 1,

@@ -12,9 +12,9 @@ from typing import Any
 from secateur.errors import SecateurError, UnknownNameError
 
 RETURNS = {
-    "granularity": ("secateur.granularity", {"Granularity"}),
-    "criterion": ("secateur.criteria", {"Criterion"}),
-    "allocation": ("secateur.allocation", {"Allocation"}),
+    "granularity": (("secateur.granularity",), {"Granularity"}),
+    "criterion": (("secateur.criteria", "secateur.reconstruction"), {"Criterion", "Selection"}),
+    "allocation": (("secateur.allocation",), {"Allocation"}),
 }
 EXAMPLE = "example"
 SIMPLE = {"int", "float", "str", "bool", "Axis", "By"}
@@ -24,7 +24,7 @@ def factories(kind: str) -> dict[str, Callable[..., Any]]:
     """The names that an option takes: public functions that can be called with plain numbers and words.
 
     Args:
-        kind: `granularity`, `criterion` or `allocation`.
+        kind: `granularity`, `criterion` (also methods that choose and mend together) or `allocation`.
 
     Returns:
         Functions by name; `global_` is called `global` here.
@@ -33,14 +33,16 @@ def factories(kind: str) -> dict[str, Callable[..., Any]]:
         >>> sorted(factories("allocation"))
         ['erdos_renyi', 'global', 'lamp', 'uniform']
     """
-    module_name, wanted = RETURNS[kind]
-    module = import_module(module_name)
-    found = {name.rstrip("_"): getattr(module, name) for name in module.__all__}
+    places, wanted = RETURNS[kind]
+    modules = [import_module(place) for place in places]
+    found = {name.rstrip("_"): getattr(module, name) for module in modules for name in module.__all__}
     return {name: value for name, value in found.items() if inspect.isfunction(value) and _plain(value, wanted)}
 
 
 def _plain(function: Callable[..., Any], wanted: set[str]) -> bool:
     signature = inspect.signature(function)
+    if any(item.kind is item.VAR_POSITIONAL for item in signature.parameters.values()):
+        return False
     required = [item for item in _asked(function) if item.default is item.empty]
     simple = all(item.annotation in SIMPLE and item.kind is item.POSITIONAL_OR_KEYWORD for item in required)
     return signature.return_annotation in wanted and simple

@@ -73,10 +73,23 @@ Granularity = Annotated[
     str, typer.Option("--granularity", "-g", help="What leaves together.", autocompletion=complete("granularity"))
 ]
 Criterion = Annotated[
-    str, typer.Option("--criterion", "-c", help="How much it matters.", autocompletion=complete("criterion"))
+    str,
+    typer.Option(
+        "--criterion",
+        "-c",
+        help="How much it matters, or what chooses and mends: lasso, thinet, sparsegpt.",
+        autocompletion=complete("criterion"),
+    ),
 ]
 Allocation = Annotated[
-    str, typer.Option("--allocation", "-a", help="How it is shared out.", autocompletion=complete("allocation"))
+    str | None,
+    typer.Option(
+        "--allocation",
+        "-a",
+        help="How it is shared out; without scores, uniform.",
+        show_default="global",
+        autocompletion=complete("allocation"),
+    ),
 ]
 Macs = Annotated[
     float | None, typer.Option(help="Fraction of the multiply-accumulates that may stay; of channel and head.")

@@ -10,6 +10,7 @@ import sys
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,15 @@ from rich.console import Console
 from secateur import ranks, schedules
 from secateur.budget import Budget
 from secateur.cli.names import RETURNS, factories, numbers, pairs, resolve, summary, usage
-from secateur.criteria import normalized
+from secateur.criteria import Criterion, normalized
 from secateur.errors import RunError, SecateurError, UnknownNameError
+from secateur.plan import Plan
 from secateur.pruner import Pruner
 from secateur.reporting import print_summary, write_page
-from secateur.tasks import Task, load_task
+from secateur.tasks import Task, load_task, loader
 from secateur.tasks.load import BUILT_IN
 from secateur.text import table
-from secateur.training import Regularizer, l1, l2
+from secateur.training import Regularizer, bn_l1, l1, l2, polarization, smooth_l1
 from secateur.workflow import (
     Demo,
     Dense,
@@ -148,14 +150,19 @@ def job_of(settings: Mapping[str, Any], task: Task) -> PruneJob:
 
     Returns:
         The job.
+
+    Raises:
+        SecateurError: Options that do not go together; what to change is said.
     """
     criterion = resolve("criterion", settings["criterion"])
     if settings["normalize"]:
+        if not isinstance(criterion, Criterion):
+            raise SecateurError(f"--normalize divides scores, and {settings['criterion']} gives none. Leave it out")
         criterion = normalized(criterion, settings["normalize"])
     pruner = Pruner(
         criterion,
         resolve("granularity", settings["granularity"], task.example, _of_channels(settings)),
-        resolve("allocation", settings["allocation"]),
+        resolve("allocation", settings["allocation"] or ("global" if isinstance(criterion, Criterion) else "uniform")),
         exclude=tuple(settings["exclude"] or ()),
         minimum=pairs("--minimum", settings["minimum"] or []),
         maximum=pairs("--maximum", settings["maximum"] or []),
@@ -168,7 +175,8 @@ def job_of(settings: Mapping[str, Any], task: Task) -> PruneJob:
         dense=Dense(
             settings["dense_epochs"],
             Path(settings["weights"]) if settings["weights"] else None,
-            _penalty(settings["regularize"]),
+            _penalty(settings["regularize"], task),
+            decay=(settings["regularize"] or "").partition(":")[0] in OF_SCALES,
         ),
         numerics=_numerics(settings),
         seed=settings["seed"],
@@ -220,18 +228,28 @@ def _device(name: str) -> str:
     return name
 
 
-PENALTIES = {"l1": l1, "l2": l2}
+OF_SCALES: dict[str, Callable[[float], Regularizer]] = {
+    "bn_l1": bn_l1,
+    "smooth_l1": smooth_l1,
+    "polarization": polarization,
+}
+"""Penalties of the scales of batch norms, beside which the weights keep their decay."""
+PENALTIES: dict[str, Callable[[float], Regularizer]] = {"l1": l1, "l2": l2, **OF_SCALES}
 
 
-def _penalty(text: str | None) -> Regularizer | None:
+def _penalty(text: str | None, task: Task) -> Regularizer | None:
+    """The penalty, tried on the untrained model, so that one which does not fit shows at once."""
     if not text:
         return None
     name, _, strength = text.partition(":")
     kind = PENALTIES[_one_of("--regularize", name, tuple(PENALTIES))]
     try:
-        return kind(float(strength))
+        penalty = kind(float(strength))
     except ValueError as error:
-        raise SecateurError(f"--regularize is written l1:1e-5 or l2:1e-4; given: {text!r}") from error
+        raise SecateurError(f"--regularize is written l1:1e-5, l2:1e-4 or bn_l1:1e-4; given: {text!r}") from error
+    with torch.random.fork_rng(devices=[]):
+        penalty(task.model())
+    return penalty
 
 
 def _one_of(option: str, name: str, known: tuple[str, ...]) -> str:
@@ -289,8 +307,20 @@ def _try_out(task: Task, job: PruneJob) -> None:
     """Plan on an untrained model first: what is wrong with names or budget shows before any training."""
     check_job(task, job)
     model = task.model()
+    groups = job.pruner.groups(model)
     scoreless = dataclasses.replace(job.pruner, method=resolve("criterion", "magnitude"))
-    check_crossing(scoreless.plan(model, job.budget), trained_along=along(job.recovery))
+    check_crossing(scoreless.plan(model, job.budget, units=groups), trained_along=along(job.recovery))
+    if not isinstance(job.pruner.method, Criterion):
+        dataclasses.replace(job.pruner, method=_keeps_all).plan(model, job.budget, data=(), units=groups)
+        return
+    # Whether the criterion has scores for all groups shows on one batch.
+    scoring = dataclasses.replace(job.pruner, allocation=resolve("allocation", "uniform"), minimum={}, maximum={})
+    scoring.plan(model, Budget(sparsity=0.0), data=islice(loader(task), 1), loss=task.loss, units=groups)
+
+
+def _keeps_all(model: Any, units: Any, sparsities: Any, batches: Any) -> Plan:  # noqa: ARG001
+    """In the place of a method that chooses and mends: it shows whether the budget can be shared out without scores."""
+    return Plan(())
 
 
 def present(results: Mapping[str, Any], run: Path, page: Path, *, as_json: bool, show: bool) -> None:

@@ -123,14 +123,27 @@ def _score(
     formula = alone if single else f
     folded = []
     for axis, index in maps.items():
-        extra = [_wide(_statistic(group, kind, axis)) for kind in needs]
+        extra = [_wide(measured(group, kind, axis)) for kind in needs]
         weights = _wide(group.parameters[axis])
         value = index.reduce(formula(weights, *extra), within)
         folded.append((value if single or finish is None else finish(value)).to(weights.dtype))
     return fold(folded, across)
 
 
-def _statistic(group: Group, kind: str, axis: ParameterAxis) -> Tensor:
+def measured(group: Group, kind: str, axis: ParameterAxis) -> Tensor:
+    """A statistic of one of a group's parameters.
+
+    Args:
+        group: The group.
+        kind: Which statistic.
+        axis: Of which parameter.
+
+    Returns:
+        A tensor that broadcasts to the parameter.
+
+    Raises:
+        DataError: It was not collected, or has another shape.
+    """
     found, weight = group.statistics.of(kind, axis.parameter), tuple(group.parameters[axis].shape)
     try:
         found.expand(weight)

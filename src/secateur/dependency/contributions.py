@@ -58,7 +58,7 @@ def _counts(model: nn.Module, solution: Solution, unit_of: Numbers, none: Cut, u
     sign = 1
     if use.kind in ("start", "stop"):
         sign, units = (1, units[:old]) if old >= 0 else (-1, units[old:])  # counted from the end: nearer to 0
-    if use.kind == "groups" and len(units):
+    if use.kind in ("groups", "heads") and len(units):
         units = _whole(units, old)
     if use.kind == "repeat" and old != solution.record.values[use.value].shape[use.dim]:
         units = units[:0]

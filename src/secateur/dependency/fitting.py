@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from secateur.dependency.binding import Binding, Place, can_bind
-from secateur.dependency.classes import limits
+from secateur.dependency.classes import bindings as asked_by_classes
 from secateur.dependency.deadline import Deadline
 from secateur.dependency.groups import Coupled, coupled
 from secateur.dependency.numbers import Expression, Operation, Size, attributes_in, sizes_in
@@ -48,9 +48,9 @@ def fitted(
     Returns:
         The labels.
     """
-    stays = {**scales(record), **limits(model, record), **(fixed or {})}
-    bindings: dict[Binding, Reason] = {}
-    solution = solve(record, fixed=stays, cross_norms=cross_norms, deadline=deadline)
+    stays = {**scales(record), **(fixed or {})}
+    bindings = asked_by_classes(model, record)
+    solution = solve(record, fixed=stays, bindings=bindings, cross_norms=cross_norms, deadline=deadline)
     for done in range(ROUNDS):
         if deadline is not None:
             deadline.check(_stage, done, stays)

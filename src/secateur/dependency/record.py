@@ -16,7 +16,7 @@ from secateur.units import Attribute
 
 Run = Callable[["Call", dict[int, Tensor]], None]
 Source = Literal["parameter", "buffer", "input", "constant", "computed"]
-SizeKind = Literal["size", "repeat", "start", "stop", "step", "index", "groups", "scale"]
+SizeKind = Literal["size", "repeat", "start", "stop", "step", "index", "groups", "heads", "scale"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class SizeUse:
     Args:
         kind: What it is: `size` of a dimension; how often a dimension of the source is there in this one (`repeat`);
             `start`, `stop` or `step` of a slice, negative ones as they are; `index` of a position; number of `groups`
-            of channels; what attention is divided by the root of (`scale`).
+            of channels; number of `heads` that share a dimension; what attention is divided by the root of (`scale`).
         value: Number of the value it is about: a result for `size` and `repeat` (a layer norm's input), the source for
             the others.
         dim: Which of its dimensions.

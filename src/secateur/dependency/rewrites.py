@@ -113,6 +113,9 @@ def needed(model: nn.Module, cut: Cut, use: SizeUse) -> int | None:
     old = cut.solution.record.values[use.value].shape[use.dim]
     if use.kind == "groups":
         return _groups(cut, use)
+    if use.kind == "heads":
+        heads = before(model, cut, use)
+        return heads if kept is None else int(kept.reshape(heads, -1).any(1).sum())
     if use.kind in ("start", "stop"):
         bound = before(model, cut, use)
         if kept is None or bound >= old:

@@ -166,6 +166,12 @@ def _convolution_groups(at: int) -> Rule:
     return rule
 
 
+def _attention(given: Given, _: Any) -> Iterator[Noted]:
+    """The function behind `nn.MultiheadAttention`, within which no integer is seen."""
+    yield "size", given.one(0, "query"), -1, given.one(3, "embed_dim_to_check")
+    yield "heads", given.one(11, "out_proj_weight"), 1, given.one(4, "num_heads")
+
+
 def _index(given: Given, _: Any) -> Iterator[Noted]:
     """Along the dimensions of what is indexed; new ones and masks of several dimensions count for what they are."""
     source, index = given.args[0], given.args[1]
@@ -229,6 +235,7 @@ RULES: Mapping[Any, Rule] = _of_functions(
         "convolution": _convolution_groups(8),
         "group_norm": _groups("num_groups"),
         "channel_shuffle": _groups("groups"),
+        "multi_head_attention_forward": _attention,
         "__getitem__": _index,
         "__setitem__": _index,
     },

@@ -18,6 +18,7 @@ from secateur.dependency.partition import Partition, Reason
 from secateur.dependency.record import Call, Record, Reference, RootMeanSquare, references, replaced
 from secateur.dependency.rules import is_move, rule_for
 from secateur.dependency.step import Step
+from secateur.dependency.unused import unused
 
 OUTPUT = Reason("it is the model's output")
 UNREAD = Reason("no operation reads it")
@@ -196,10 +197,11 @@ def _pass(
     values: dict[int, Labelled] = dict(state)
     for number in state:
         _tied(partition, values, number, ties)
+    dropped = unused(record)
     for at, call in enumerate(record.calls):
         if deadline is not None:
             deadline.check(_stage, record, at, call)
-        step = _step(record, call, partition, values)
+        step = _step(record, call, partition, values, at not in dropped)
         results: Any = rule_for(call.op)(step)
         results = [results] if isinstance(results, Labelled) else results
         if call.op._schema.name.endswith("_"):
@@ -238,7 +240,7 @@ def _tied(partition: Partition, values: dict[int, Labelled], number: int, ties: 
         values |= bound(partition, one, values, reason)
 
 
-def _step(record: Record, call: Call, partition: Partition, values: Mapping[int, Labelled]) -> Step:
+def _step(record: Record, call: Call, partition: Partition, values: Mapping[int, Labelled], needed: bool) -> Step:
     def labelled(one: Reference) -> Labelled:
         return replace(values[one.number], dtype=record.values[one.number].dtype)
 
@@ -247,7 +249,7 @@ def _step(record: Record, call: Call, partition: Partition, values: Mapping[int,
     keywords = {name: replaced(one, Reference, labelled) for name, one in call.keywords.items()}
     arguments = {**defaults, **dict(zip(names, given, strict=False)), **keywords}
     shapes = tuple(None if number is None else record.values[number].shape for number in call.results)
-    return Step(partition, call, arguments, shapes)
+    return Step(partition, call, arguments, shapes, needed)
 
 
 @cache

@@ -22,12 +22,14 @@ class Step:
         call: The operation.
         arguments: By the names of its schema, defaults filled in; a `Labelled` in place of every tensor.
         shapes: Of its results; None for a result that is no tensor.
+        needed: Whether the model's output depends on it; else it only has to run.
     """
 
     partition: Partition
     call: Call
     arguments: Mapping[str, Any]
     shapes: tuple[Shape | None, ...]
+    needed: bool = True
 
     def __getitem__(self, name: str) -> Any:
         """An argument.

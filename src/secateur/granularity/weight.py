@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 from secateur.granularity.layers import Granularity, LayerWeight, per_layer
 from secateur.index_maps import Arange
 from secateur.units import Units
 
 
-def weight() -> Granularity:
-    """Every weight is a unit; all weights of a layer compete.
+def weight(per_output: bool = False) -> Granularity:
+    """Every weight is a unit; all weights of a layer compete, or those of each of its output channels.
 
     The most freedom, hence the highest sparsity at equal accuracy, and the least regular: speed needs a kernel for
     unstructured sparsity.
 
+    Args:
+        per_output: Whether weights compete only with those that make the same output channel, so that every row of a
+            linear layer loses equally many.
+
     Returns:
-        Granularity: `W` of n weights has n units, numbered in memory order.
+        Granularity: `W` of n weights has n units, numbered in memory order, or row by row of the im2col matrix where
+        rows are scopes.
 
     Reference:
-        Han, Pool, Tran, Dally (2015), Learning both Weights and Connections for Efficient Neural Networks.
+        Han, Pool, Tran, Dally (2015), Learning both Weights and Connections for Efficient Neural Networks; Sun, Liu,
+        Bair, Kolter (2024), A Simple and Effective Pruning Approach for Large Language Models, section 3 (per output).
 
     Example:
         >>> import torch
         >>> units = weight()(torch.nn.Linear(4, 2))["weight"]
         >>> units.n_units, units.scope.n_units
         (8, 1)
+        >>> weight(per_output=True)(torch.nn.Linear(4, 2))["weight"].scope.numbers()
+        tensor([0, 0, 0, 0, 1, 1, 1, 1])
     """
-    return per_layer("weight", _build)
+    name = "weight(per_output=True)" if per_output else "weight"
+    return per_layer(name, partial(_build, per_output=per_output))
 
 
-def _build(layer: LayerWeight) -> Units:
+def _build(layer: LayerWeight, per_output: bool) -> Units:
+    if per_output:
+        row = layer.sizes[2] * math.prod(layer.kernel)
+        return layer.units(Arange(layer.shape, split=layer.split, permute=layer.im2col), scope=row)
     return layer.units(Arange(layer.shape))

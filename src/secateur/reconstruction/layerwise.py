@@ -20,7 +20,8 @@ from secateur.pruner import Pruner, Selection
 from secateur.recipe import Recipe
 from secateur.reconstruction.forward_order import AUTO, Pass, forward_order, inputs_of
 from secateur.statistics import Statistics
-from secateur.statistics.calibrate import COLLECTORS
+from secateur.statistics.batch import Batch
+from secateur.statistics.calibrate import COLLECTORS, Prepared, united
 from secateur.units import Units
 
 
@@ -31,14 +32,14 @@ def layerwise(criterion: Criterion, *, stages: str | None = AUTO) -> Selection:
     layer is judged by the inputs that it will get. The batches are held in memory and pass more than once.
 
     Args:
-        criterion: Any whose statistics need no loss, such as Wanda's `|w| * input_norm`.
+        criterion: Any whose statistics look at single layers, such as Wanda's `|w| * input_norm`.
         stages: Modules that run one after the other, of which one at a time runs: see `forward_order`.
 
     Returns:
         Selection: the method of a `Pruner`, for granularities that treat every layer by itself.
 
     Raises:
-        DataError: The criterion needs a statistic that needs a loss.
+        DataError: The criterion needs a statistic of the whole model, such as one that needs a loss.
         UnknownNameError: The criterion needs a statistic that there is not.
 
     Reference:
@@ -61,10 +62,11 @@ def layerwise(criterion: Criterion, *, stages: str | None = AUTO) -> Selection:
     for kind in criterion.needs:
         if kind not in COLLECTORS:
             raise UnknownNameError("statistic", kind, COLLECTORS)
-        if COLLECTORS[kind]().needs_loss:
+        collector = COLLECTORS[kind]()
+        if collector.needs_loss or isinstance(collector, Prepared):
             raise DataError(
-                f"{criterion.name} needs {kind!r}, which is measured through a loss on the whole model: give the "
-                "criterion itself to the pruner instead of layerwise(...)"
+                f"{criterion.name} needs {kind!r}, which is measured on the whole model: give the criterion itself to "
+                "the pruner instead of layerwise(...)"
             )
     return Recipe(f"layerwise({criterion.name})", partial(_select, criterion=criterion, stages=stages))
 
@@ -119,17 +121,17 @@ def by_weight(units: Mapping[str, Units], who: str) -> dict[str, str]:
 def _measured(criterion: Criterion, model: nn.Module, run: Pass) -> Statistics:
     if not criterion.needs:
         return Statistics()
-    collectors = {kind: COLLECTORS[kind]() for kind in sorted(criterion.needs)}
+    collectors = [COLLECTORS[kind]() for kind in sorted(criterion.needs)]
     samples = 0
     with ExitStack() as stack:
-        for collector in collectors.values():
-            for handle in collector.watch(model):
+        for collector in collectors:
+            for handle in collector.watch(model, {}):
                 stack.callback(handle.remove)
         for size in run():
             samples += size
-            for collector in collectors.values():
-                collector.batch(None, size)
-    return Statistics({kind: collector.result() for kind, collector in collectors.items()}, samples)
+            for collector in collectors:
+                collector.batch(Batch(None, None, None, size))
+    return united([collector.result() for collector in collectors], samples)
 
 
 def _of_one(

@@ -1,6 +1,19 @@
 """Statistics: what a criterion may want to know beside the weights, collected from data in one streaming pass."""
 
+from secateur.statistics.batch import Batch, running_again
 from secateur.statistics.calibrate import COLLECTORS, Collector, calibrate
+from secateur.statistics.curvature_hutchinson import Hutchinson, HutchinsonGGN
+from secateur.statistics.curvature_monte_carlo import MonteCarlo
 from secateur.statistics.values import Statistics
 
-__all__ = ["COLLECTORS", "Collector", "Statistics", "calibrate"]
+__all__ = [
+    "COLLECTORS",
+    "Batch",
+    "Collector",
+    "Hutchinson",
+    "HutchinsonGGN",
+    "MonteCarlo",
+    "Statistics",
+    "calibrate",
+    "running_again",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from secateur.granularity.layers import PRUNABLE, LayerWeight, weight_layers
+from secateur.statistics.batch import Batch, counted_already
+from secateur.statistics.values import Statistics
+from secateur.units import Units
 
 
 class InputNorm:
@@ -29,11 +32,12 @@ class InputNorm:
         """Start empty."""
         self._squares: dict[str, Tensor] = {}
 
-    def watch(self, model: nn.Module) -> Iterable[Any]:
+    def watch(self, model: nn.Module, groups: Mapping[str, Units]) -> Iterable[Any]:  # noqa: ARG002
         """Put a hook before every prunable layer.
 
         Args:
             model: The model.
+            groups: The groups to prune.
 
         Returns:
             The hooks' handles.
@@ -49,6 +53,8 @@ class InputNorm:
         ]
 
     def _add(self, layer: LayerWeight, _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if counted_already():
+            return
         values = (inputs[0] if inputs else named["input"]).detach()
         # Channels come last in a linear layer, before space in a convolution.
         channel = values.ndim - 1 - len(layer.kernel)
@@ -57,21 +63,20 @@ class InputNorm:
         seen = self._squares.get(layer.parameter)
         self._squares[layer.parameter] = _beside_weight(layer, total) + (0 if seen is None else seen)
 
-    def batch(self, loss: Tensor | None, samples: int) -> None:
+    def batch(self, batch: Batch) -> None:
         """Nothing to do: the hooks have seen the batch.
 
         Args:
-            loss: Not looked at.
-            samples: Not looked at.
+            batch: Not looked at.
         """
 
-    def result(self) -> dict[str, Tensor]:
+    def result(self) -> Statistics:
         """The norms.
 
         Returns:
             For each weight whose layer ran, a tensor broadcastable to it.
         """
-        return {name: squares.sqrt() for name, squares in self._squares.items()}
+        return Statistics({"input_norm": {name: squares.sqrt() for name, squares in self._squares.items()}})
 
 
 def _beside_weight(layer: LayerWeight, channels: Tensor) -> Tensor:

@@ -51,6 +51,12 @@ def _recurrent(module: Any) -> dict[str, Any]:
     return {"input_size": weight.shape[1], "hidden_size": weight.shape[0] // gates}
 
 
+def _attention(module: nn.MultiheadAttention) -> dict[str, Any]:
+    if module._qkv_same_embed_dim:
+        return {"kdim": module.in_proj_weight.shape[1], "vdim": module.in_proj_weight.shape[1]}
+    return {"kdim": module.k_proj_weight.shape[1], "vdim": module.v_proj_weight.shape[1]}
+
+
 # What modules of torch say of their sizes, from the shapes of their parameters.
 SHAPES: Mapping[type[nn.Module], Callable[[Any], dict[str, Any]]] = {
     nn.Linear: _linear,
@@ -62,6 +68,7 @@ SHAPES: Mapping[type[nn.Module], Callable[[Any], dict[str, Any]]] = {
     nn.Embedding: _embedding,
     nn.PReLU: _prelu,
     nn.Bilinear: _bilinear,
+    nn.MultiheadAttention: _attention,
     nn.RNNBase: _recurrent,
     nn.RNNCellBase: _recurrent,
 }

@@ -191,7 +191,9 @@ class _EachLayer(nn.Module):
     def forward(self, _: Tensor) -> Tensor:
         draw = torch.Generator().manual_seed(self.seed)
         ran = [module(_input(module, draw)) for module in self.model.modules() if isinstance(module, PRUNABLE)]
-        return torch.stack([outputs.square().mean().float().cpu() for outputs in ran]).sum()
+        # Beside itself, every layer is read by a rectifier, behind which zeros are counted.
+        values = [torch.stack([outputs, outputs.relu()]).square().mean() for outputs in ran]
+        return torch.stack([value.float().cpu() for value in values]).sum()
 
 
 def _input(module: Any, draw: torch.Generator) -> Tensor:

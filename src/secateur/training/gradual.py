@@ -12,11 +12,12 @@ from secateur import schedules
 from secateur.budget import Budget
 from secateur.criteria import Criterion
 from secateur.errors import DataError, ModelError, PlanError
-from secateur.plan import Part, Plan
+from secateur.plan import Plan
 from secateur.pruner import Pruner
 from secateur.schedules import Schedule
 from secateur.statistics import Statistics
 from secateur.training.keep_zeros import KeepZeros
+from secateur.training.plan_state import plan_of, plan_state
 
 OBSERVED = frozenset({"gradient"})  # statistics that training itself yields
 
@@ -136,13 +137,9 @@ class GradualPruning:
         Returns:
             A tree of tensors and plain values, for `secateur.training.save_state`, or `torch.save`.
         """
-        parts = self.plan.parts if self.plan else ()
         return {
             "step": self._count,
-            "planned": self.plan is not None,
-            "keep": {part.name: part.keep for part in parts},
-            "reasons": {part.name: part.reason for part in parts},
-            "made_by": dict(self.plan.made_by) if self.plan else {},
+            **plan_state(self.plan),
             "gradients": dict(self._gradients),
             "observed": self._observed,
         }
@@ -157,7 +154,7 @@ class GradualPruning:
             PlanError: It was taken from another model or granularity, or is no state; the hook is as it was then.
         """
         try:
-            plan = self._restored(state)
+            plan = plan_of(state, self._units)
             count, observed = int(state["step"]), int(state["observed"])
             shapes = {name: value.shape for name, value in state["gradients"].items()}
         except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -171,16 +168,6 @@ class GradualPruning:
         self._gradients = {
             name: value.to(parameters[name].device, copy=True) for name, value in state["gradients"].items()
         }
-
-    def _restored(self, state: Mapping[str, Any]) -> Plan | None:
-        if not state["planned"]:
-            return None
-        if set(state["keep"]) != set(self._units):
-            raise PlanError(f"the state speaks of the groups {list(state['keep'])}, the model has {list(self._units)}")
-        parts = tuple(
-            Part(name, units, state["keep"][name], state["reasons"][name]) for name, units in self._units.items()
-        )
-        return Plan(parts, made_by=dict(state["made_by"]))
 
     def _planned(self, fraction: float) -> Plan:
         statistics = self._statistics()

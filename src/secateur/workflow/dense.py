@@ -23,6 +23,7 @@ class Dense:
         epochs: Of training; None: the task's.
         weights: A file of weights to take instead of training.
         regularizer: Penalty of the loss while it is trained, in place of weight decay.
+        decay: Keep weight decay on beside the penalty, as a penalty of the scales of norms alone wants it.
 
     Raises:
         RunError: There are weights, so that nothing is trained, and a penalty all the same.
@@ -31,6 +32,7 @@ class Dense:
     epochs: int | None = None
     weights: Path | None = None
     regularizer: Regularizer | None = None
+    decay: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done together.
@@ -89,7 +91,7 @@ def dense_model(
         autocast=numerics.autocast,
         accumulate=numerics.accumulate,
         regularizer=how.regularizer,
-        optimizer=task.optimizer if how.regularizer is None else undecayed(task.optimizer),
+        optimizer=task.optimizer if how.regularizer is None or how.decay else undecayed(task.optimizer),
         snapshots=None if keep is None else {keep: folder.file("early.safetensors")},
         checkpoint=folder.state("dense"),
         resume=True,

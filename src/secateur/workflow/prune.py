@@ -11,8 +11,11 @@ from typing import Any
 from torch import nn
 
 from secateur.budget import Budget
+from secateur.criteria import Criterion
+from secateur.errors import RunError
 from secateur.plan import Plan
 from secateur.pruner import Pruner
+from secateur.recipe import name_of
 from secateur.tasks import Task, evaluate, loader
 from secateur.training import History
 from secateur.weights import load_weights, save_weights
@@ -104,9 +107,17 @@ def check_job(task: Task, job: PruneJob) -> int:
 
     Returns:
         Epochs of dense training; where weights come from a file, those that are taken to have made them.
+
+    Raises:
+        RunError: It cannot be done; what to change is said.
     """
     epochs = task.epochs if job.dense.epochs is None else job.dense.epochs
     check(job.recovery, task, job.numerics, epochs, trained_here=job.dense.weights is None)
+    if along(job.recovery) and not isinstance(job.pruner.method, Criterion):
+        raise RunError(
+            f"{name_of(job.pruner.method)} chooses and mends at once, and a {job.recovery.schedule} schedule changes "
+            "the choice while the network is trained: use one_shot or iterative"
+        )
     if job.dense.weights is not None:
         load_weights(task.model(), job.dense.weights)
     return epochs

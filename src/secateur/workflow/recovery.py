@@ -13,14 +13,17 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from secateur import schedules
 from secateur.budget import Budget
+from secateur.criteria import Criterion
 from secateur.errors import RunError, UnknownNameError
 from secateur.masking import mask
 from secateur.plan import Plan
 from secateur.pruner import Pruner
 from secateur.schedules import Schedule
+from secateur.statistics import Statistics, calibrate
 from secateur.surgery.shrink import cut, put_into
 from secateur.tasks import Task, dense_rate, evaluate, loader, seeded
 from secateur.training import GradualPruning, History, adjusted_dropout, distill, finetune, rates, rewind
+from secateur.training.gradual import OBSERVED
 from secateur.weights import load_weights
 from secateur.workflow.dense import Numerics
 from secateur.workflow.run_folder import RunFolder
@@ -229,7 +232,8 @@ def _rounds(model: nn.Module, pruner: Pruner, budget: Budget | None, bench: Benc
 
 def _gradual(model: nn.Module, pruner: Pruner, budget: Budget | None, bench: Bench) -> tuple[Plan, History]:
     steps = steps_in_epoch(bench.task, bench.numerics)
-    hook = GradualPruning(model, pruner, budget, schedule_for(bench.recovery, steps))
+    schedule = schedule_for(bench.recovery, steps)
+    hook = GradualPruning(model, pruner, budget, schedule, statistics=_at_the_start(model, pruner, bench.task))
 
     def on_epoch(so_far: History) -> None:
         note_sparsity(bench.folder, len(so_far.losses), hook.plan)
@@ -239,6 +243,12 @@ def _gradual(model: nn.Module, pruner: Pruner, budget: Budget | None, bench: Ben
     if hook.plan is None or not hook.settled:
         raise RunError(_too_few(epochs, epochs * steps))
     return proven(model, hook.plan, bench.task), history
+
+
+def _at_the_start(model: nn.Module, pruner: Pruner, task: Task) -> Statistics | None:
+    """What a criterion needs beside what training yields, measured once, before it is pruned along a schedule."""
+    needs = pruner.method.needs - OBSERVED if isinstance(pruner.method, Criterion) else frozenset()
+    return calibrate(model, loader(task), needs, loss=task.loss) if needs else None
 
 
 def _trained(

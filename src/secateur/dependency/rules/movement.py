@@ -80,9 +80,13 @@ def _neighbours(step: Step, given: Labelled, dim: int, stride: int) -> Labelled:
 
 
 def _select(step: Step) -> Labelled:
-    dim = step["dim"]
-    given = step.fix(step["self"], [dim], BY_NUMBER)
-    return _without(given, dim % len(given.shape), step.shape)
+    """One position; if the code drops it, perhaps after reading its shape, any other does as well."""
+    given: Labelled = step["self"]
+    dim = step["dim"] % len(given.shape)
+    if not step.needed and step["index"] in (0, -1):  # there always is a first and a last one
+        left = tuple(facet for facet in given.facets if dim not in along(facet.core))
+        return _without(Labelled(given.shape, left), dim, step.shape)
+    return _without(step.fix(given, [dim], BY_NUMBER), dim, step.shape)
 
 
 def _unbind(step: Step) -> list[Labelled]:

@@ -66,7 +66,7 @@ def folded(step: Step, given: Labelled, dims: Collection[int]) -> Labelled:
 
 
 def statistic(step: Step) -> list[Labelled]:
-    """Every member counts: along the dimensions nothing may leave.
+    """Every member counts: along the dimensions nothing may leave, unless the code drops the result.
 
     Args:
         step: The operation.
@@ -76,9 +76,10 @@ def statistic(step: Step) -> list[Labelled]:
     """
     given: Labelled = step.get("self") if "self" in step.arguments else step["input"]
     dims = dims_of(step, given)
-    take = step.statistic if step.call.name in CROSSABLE else step.fix
-    fixed = take(given, dims, "a statistic is taken along it")
-    result = folded(step, fixed, dims)
+    if step.needed or step.call.name not in CROSSABLE:
+        take = step.statistic if step.call.name in CROSSABLE else step.fix
+        given = take(given, dims, "a statistic is taken along it")
+    result = folded(step, given, dims)
     return [result for _ in step.shapes]
 
 

@@ -1,0 +1,126 @@
+"""Least squares: weights that stay take over from those that leave."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.masking import mask, tensor_of
+from secateur.plan import Plan
+from secateur.pruner import Refit
+from secateur.recipe import Recipe
+from secateur.reconstruction.in_turn import Settings
+from secateur.reconstruction.observe import Reading, read, refuse_crossed, repeatable, side_by_side
+from secateur.reconstruction.sampling import Sampling
+from secateur.reconstruction.sites import survey, weight_matrix
+from secateur.reconstruction.solve import fitted, put, warn_of
+
+# An error below this part of the energy is rounding: the layer computes what it did.
+SAME = 1e-10
+
+
+def least_squares(points: int | None = 10, *, branches: bool = True, damping: float = 0.0, seed: int = 0) -> Refit:
+    """Fit the weights that stay, whatever chose them, so that each layer's outputs come back as far as they can.
+
+    `min over W' of |Y - X W' - b|^2`, W' zero where the plan removes, with inputs X from the pruned model and outputs Y
+    of the whole one, at sampled points. Layers come in the order in which they run, and those whose inputs and weights
+    are what they were stay as they are. Norms and residual branches are treated as in `lasso`.
+
+    Where channels leave, all outputs of a layer share one linear system of its columns. Where single weights leave,
+    every output has a system of its own, so a layer takes `outputs * columns^3` operations.
+
+    Args:
+        points: Output positions of each sample that are looked at; None: all.
+        branches: Whether residual branches make up for their shortcuts.
+        damping: Relative to the mean square of each input; pulls towards the weights there are, for few data.
+        seed: Of the points.
+
+    Returns:
+        Refit: for `Pruner(..., refit=least_squares())`, which then needs data.
+
+    Reference:
+        He, Zhang, Sun (2017), Channel Pruning for Accelerating Very Deep Neural Networks, section 3.1, step (ii).
+
+    Example:
+        Inputs that are always equal: the weight that stays takes over the other's.
+
+        >>> from secateur import allocation, criteria, granularity
+        >>> from secateur.pruner import Budget, Pruner
+        >>> fc = nn.Linear(2, 1, bias=False)
+        >>> _ = fc.weight.data.copy_(torch.tensor([[1.0, 2.0]]))
+        >>> pruner = Pruner(criteria.magnitude(), granularity.weight(), allocation.uniform(), refit=least_squares())
+        >>> data = [(torch.tensor([[1.0, 1.0], [3.0, 3.0]]), None)]
+        >>> pruner.plan(fc, Budget(sparsity=0.5), data=data).updates["weight"]
+        tensor([[0., 3.]])
+    """
+    settings = Settings("least_squares", Sampling(points, seed), damping, branches)
+    more = "".join(
+        f", {name}={value}"
+        for name, value, default in (("branches", branches, True), ("damping", damping, 0.0))
+        if value != default
+    )
+    return Recipe(f"least_squares(points={points}{more})", partial(_updates, settings=settings))
+
+
+def _updates(model: nn.Module, plan: Plan, data: Iterable[Any] | None, *, settings: Settings) -> dict[str, Tensor]:
+    refuse_crossed(plan, settings.method)
+    masks = plan.masks()
+    if not masks:
+        return {}
+    batches, pruned = repeatable(data, settings.method), mask(model, plan).requires_grad_(False)
+    changed: set[str] = set()
+    singular = []
+    with side_by_side(model, pruned):
+        for site in survey(model, batches):
+            found = read(model, pruned, [site], batches, settings.sampling, branches=settings.branches)
+            if not found or found[0].error() < SAME:
+                continue
+            weight, bad = fitted(found[0].fit, found[0].weight, _kept(found[0], masks), damping=settings.damping)
+            changed |= put(model, pruned, found[0], weight)
+            singular += [site.label] if bad else []
+    if singular:
+        warnings.warn(warn_of(singular, settings.method), stacklevel=4)
+    return {name: tensor_of(pruned, name).detach().clone() for name in sorted(changed)}
+
+
+def _kept(reading: Reading, masks: dict[str, Tensor]) -> Tensor:
+    layer = reading.site.layer
+    whole = torch.ones(layer.shape, dtype=torch.bool)
+    return weight_matrix(layer, masks.get(layer.parameter, whole)).to(reading.weight.device)
+
+
+def errors(
+    model: nn.Module, pruned: nn.Module, data: Iterable[Any], *, points: int | None = 10, seed: int = 0
+) -> dict[str, float]:
+    """How far each layer's outputs are from what they were.
+
+    `|Y - Y'|^2 / |Y - mean Y|^2` over sampled points, of each output of a layer in units of the norm behind it.
+
+    Args:
+        model: The whole model.
+        pruned: The same with weights at zero, as `mask` returns it.
+        data: Batches of inputs and targets.
+        points: Of each sample.
+        seed: Of the points.
+
+    Returns:
+        By name of the layer, in the order in which they run; outputs that have left do not count.
+
+    Example:
+        >>> fc = nn.Linear(2, 1, bias=False)
+        >>> _ = fc.weight.data.copy_(torch.tensor([[1.0, 1.0]]))
+        >>> half = nn.Linear(2, 1, bias=False)
+        >>> _ = half.weight.data.copy_(torch.tensor([[1.0, 0.0]]))
+        >>> errors(fc, half, [(torch.tensor([[1.0, 1.0], [2.0, 2.0]]), None)])
+        {'weight': 0.25}
+    """
+    batches = repeatable(data, "errors")
+    with side_by_side(model, pruned):
+        sites = survey(model, batches)
+        readings = read(model, pruned, sites, batches, Sampling(points, seed), branches=False)
+    return {reading.site.label: reading.error() for reading in readings}
