@@ -96,6 +96,8 @@ TERMS = (
     ("model, data, loss and metric", "Task"),
     ("handwritten digits", "tasks.digits"),
     ("Fashion-MNIST", "tasks.fashion"),
+    ("a small language model, SmolLM2", "tasks.smollm"),
+    ("perplexity", "tasks.perplexity"),
     ("LeNet-300-100", "tasks.networks.lenet_300_100"),
     ("LeNet-5", "tasks.networks.lenet_5"),
     ("VGG", "tasks.networks.vgg_small"),

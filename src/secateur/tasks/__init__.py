@@ -3,6 +3,19 @@
 from secateur.tasks.digits import digits
 from secateur.tasks.fashion import fashion
 from secateur.tasks.load import load_task
+from secateur.tasks.smollm import perplexity, smollm
 from secateur.tasks.task import Task, dense_rate, evaluate, loader, seeded, train
 
-__all__ = ["Task", "dense_rate", "digits", "evaluate", "fashion", "load_task", "loader", "seeded", "train"]
+__all__ = [
+    "Task",
+    "dense_rate",
+    "digits",
+    "evaluate",
+    "fashion",
+    "load_task",
+    "loader",
+    "perplexity",
+    "seeded",
+    "smollm",
+    "train",
+]

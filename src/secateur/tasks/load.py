@@ -14,9 +14,10 @@ from typing import Any
 from secateur.errors import DataError, UnknownNameError
 from secateur.tasks.digits import digits
 from secateur.tasks.fashion import fashion
+from secateur.tasks.smollm import smollm
 from secateur.tasks.task import Task
 
-BUILT_IN: Mapping[str, Callable[..., Task]] = {"digits": digits, "fashion": fashion}
+BUILT_IN: Mapping[str, Callable[..., Task]] = {"digits": digits, "fashion": fashion, "smollm": smollm}
 
 
 def load_task(name: str, **options: Any) -> Task:
