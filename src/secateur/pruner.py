@@ -224,7 +224,7 @@ class Pruner:
         if refused:
             first, *others = refused
             likewise = f"; likewise {', '.join(map(repr, others))}" if others else ""
-            raise ModelError(f"{refused[first]}{likewise}")
+            raise ModelError(f"{refused[first]}{likewise}") from refused[first]
         return scores
 
     def _sparsities(

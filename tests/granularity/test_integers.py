@@ -21,6 +21,7 @@ def units_of(build: granularity.Granularity, model: nn.Module) -> Units:
 
 LINEAR = [
     (granularity.weight(), [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]),
+    (granularity.weight(per_output=True), [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]),
     (granularity.filter(), [[0] * 4, [1] * 4, [2] * 4, [3] * 4]),
     (granularity.input_channel(), [[0, 1, 2, 3]] * 4),
     (granularity.block(2, 2), [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]),
@@ -150,6 +151,7 @@ TRANSPOSED = [  # 2 input channels first, then 3 output channels, kernel of 2
     (granularity.input_channel(), [[[0, 0]] * 3, [[1, 1]] * 3]),
     (granularity.kernel(), [[[0, 0], [1, 1], [2, 2]], [[3, 3], [4, 4], [5, 5]]]),
     # Rows of the im2col matrix are output channels: o has columns (position 0: i0, i1), (position 1: i0, i1).
+    (granularity.weight(per_output=True), [[[0, 2], [4, 6], [8, 10]], [[1, 3], [5, 7], [9, 11]]]),
     (granularity.pattern(1, 2), [[[0, 2], [4, 6], [8, 10]], [[1, 3], [5, 7], [9, 11]]]),
     (granularity.block(2, 2), [[[0, 1], [0, 1], [2, 3]]] * 2),
 ]
@@ -201,6 +203,8 @@ def test_roles_and_scopes() -> None:
     model = nn.Conv2d(4, 2, 3)
     assert set(units_of(granularity.input_channel(), model).role.values()) == {"in"}
     assert set(units_of(granularity.filter(), model).role.values()) == {"out"}
+    rows = units_of(granularity.weight(per_output=True), model).scope
+    assert rows.numbers().tolist() == [0] * 36 + [1] * 36
     free = [build for build, _ in CONV if "pattern" not in str(build)]
     assert all(units_of(build, model).scope.n_units == 1 for build in free)
     two_of_four = units_of(granularity.pattern(2, 4), model)

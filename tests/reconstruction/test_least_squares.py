@@ -100,7 +100,7 @@ def test_a_direction_that_the_data_never_take_stays() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(seed=st.integers(0, 1000))
 def test_channels_plain_shrunk_and_masked_agree(kind: Any, seed: int) -> None:
     model = built(kind, seed)
@@ -258,10 +258,23 @@ def test_negative_damping_is_refused() -> None:
         least_squares(damping=-1)
 
 
-def test_fewer_points_than_columns_are_said() -> None:
+def test_few_points_are_said() -> None:
     model = built(Plain)
-    with pytest.warns(UserWarning, match="least_squares: inputs of 2, 6 depend linearly"):
+    with pytest.warns(
+        UserWarning, match="least_squares: fewer than 2 points.* of 2, 6; inputs of 2, 6 depend linearly"
+    ):
         plan_of(model, criteria.magnitude(), 0.3, data=batches(1, 4), refit=least_squares(points=1))
+
+
+def test_only_layers_that_lose_weights() -> None:
+    """Behind zero filters a layer has all its weights; so nothing is to be done there, unless asked for."""
+    model, data = built(Stack), batches(8)
+    how = {"data": data, "exclude": ("stem",)}
+    few, all_ = (plan_of(model, criteria.magnitude(), refit=least_squares(everywhere=some), **how) for some in (0, 1))
+    assert {name for name in few.updates if "weight" in name} == {f"outer.{number}.weight" for number in range(4)}
+    assert {name for name in all_.updates if "inner" in name}
+    lost = [difference(model, sc.mask(model, plan), data) for plan in (few, sc.Plan(few.parts))]
+    assert lost[0] < lost[1]
 
 
 def test_channels_across_norms_are_refused() -> None:

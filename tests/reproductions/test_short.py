@@ -14,7 +14,14 @@ from secateur.tasks.data import SOURCES, locate
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path.stem for path in (ROOT / "reproductions").glob("[a-z]*.py"))
-SMALL = {"train_dense": "lenet-300-100", "mao2017granularity": "lenet-5"}  # instead of every network
+SMALL = {  # instead of every network
+    "train_dense": "lenet-300-100",
+    "mao2017granularity": "lenet-5",
+    "mishra2021sparse": "vgg-small",
+    "hu2016apoz": "lenet-300-100",
+    "he2017lasso": "vgg-small",
+    "luo2017thinet": "vgg-small",
+}
 
 
 @pytest.fixture(autouse=True)

@@ -29,18 +29,22 @@ BUILT_IN_GRANULARITIES = {
     "kernel_pattern": [granularity.kernel_pattern(), granularity.kernel_pattern([(0, 1), (1, 2)], kernel=(1, 3))],
     "pattern": [granularity.pattern(2, 4), granularity.pattern(1, 2), granularity.pattern(4, 4)],
     "vector": [granularity.vector("row"), granularity.vector("column")],
-    "weight": [granularity.weight()],
+    "weight": [granularity.weight(), granularity.weight(per_output=True)],
 }
 COUPLED = {"channel": granularity.channel(torch.zeros(2, 4, 8, 8)), "head": granularity.head(torch.zeros(2, 4, 8, 8))}
 NOT_GRANULARITIES = {"PCONV_PATTERNS", "Granularity", "LayerWeight", "natural_patterns", "weight_layers"}
 
 GRADIENT = elementwise(lambda w, g: (w * g).abs(), name="taylor", needs=("gradient",))
-WANDA = elementwise(lambda w, x: w.abs() * x, name="wanda", needs=("input_norm",))
+WANDA = criteria.wanda()
 BUILT_IN_CRITERIA = {
+    "apoz": [criteria.apoz()],
+    "bn_scale": [criteria.bn_scale()],
     "elementwise": [GRADIENT, WANDA, elementwise(torch.square, within="mean"), elementwise(torch.abs, within="max")],
+    "fpgm": [criteria.fpgm()],
     "magnitude": [criteria.magnitude(p) for p in (0.5, 1, 2, 3, math.inf)],
     "normalized": [criteria.normalized(criteria.magnitude(), by=by) for by in ("mean", "max", "sum", "std", "norm")],
     "random": [criteria.random(), criteria.random(seed=7)],
+    "wanda": [WANDA],
     "weighted": [criteria.weighted((1.0, criteria.magnitude()), (-0.5, WANDA), (2.0, GRADIENT))],
 }
 NOT_CRITERIA = {"Criterion", "Group"}
@@ -92,7 +96,7 @@ def test_tied_weights_conform() -> None:
 
 @pytest.mark.parametrize("build", [b for builds in BUILT_IN_CRITERIA.values() for b in builds], ids=str)
 def test_built_in_criterion_conforms(build: Criterion) -> None:
-    check_criterion(build)
+    check_criterion(build, granularities=[*GRANULARITIES, *COUPLED.values()])
 
 
 @pytest.mark.parametrize("kind", LAYERS)

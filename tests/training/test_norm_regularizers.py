@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import secateur as sc
+from secateur import allocation, criteria, granularity
+from secateur.tasks import digits, evaluate, train
 from secateur.training import (
     ALL_NORMS,
     BATCH_NORMS,
@@ -388,3 +391,36 @@ def test_a_network_trained_with_bn_l1_has_smaller_scales_than_one_without() -> N
         )
         sums.append(bn_l1(1)(model).item())
     assert sums[1] < 0.5 * sums[0]
+
+
+def two_convolutions() -> nn.Sequential:
+    """Two convolutions of 16 channels with batch norms whose scales start at 0.5, for the task of digits."""
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1, stride=2, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
+    for at in (1, 4):
+        nn.init.constant_(model[at].weight, 0.5)
+    return model
+
+
+@pytest.mark.slow
+def test_digits_lose_less_without_the_channels_of_the_smallest_scales_after_training_with_a_penalty() -> None:
+    """Network Slimming in small: 40 % of the channels go by one threshold, and nothing is trained after that."""
+    task = replace(digits(), model=two_convolutions, epochs=30)
+    scale = criteria.elementwise(torch.abs, name="bn_scale", roles=("norm_scale",), within="mean")
+    pruner = sc.Pruner(scale, granularity.channel(task.example), allocation.global_())
+    left, near_zero = [], []
+    for penalty in (None, bn_l1(0.02), polarization(0.01)):
+        model, _ = train(task, seed=0, regularizer=penalty, progress=False)
+        left.append(evaluate(sc.mask(model, pruner.plan(model, sc.Budget(sparsity=0.4))), task))
+        near_zero.append(int(sum((model[at].weight.abs() < 0.01).sum() for at in (1, 4))))
+    assert min(left[1:]) > left[0]
+    assert min(near_zero[1:]) > near_zero[0]

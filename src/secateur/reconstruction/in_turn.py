@@ -18,7 +18,7 @@ from secateur.reconstruction.observe import Reading, read, refuse_crossed, repea
 from secateur.reconstruction.responses import columns_of
 from secateur.reconstruction.sampling import Sampling
 from secateur.reconstruction.sites import Site, survey, weight_matrix
-from secateur.reconstruction.solve import put, warn_of
+from secateur.reconstruction.solve import is_few, put, remarks
 from secateur.units import Units, removed_units
 
 
@@ -89,6 +89,7 @@ class _Run:
     changed: set[str] = field(default_factory=set)
     errors: dict[str, float] = field(default_factory=dict)
     singular: list[str] = field(default_factory=list)
+    few: list[str] = field(default_factory=list)
 
     def read(self, sites: list[Site]) -> tuple[Reading, ...]:
         """Measure some layers of the model as it is now."""
@@ -112,8 +113,8 @@ class _Run:
         weight, singular = mend(found[0], keep, losing)
         self.errors[site.label] = found[0].error(weight)
         self.changed |= put(self.model, self.pruned, found[0], weight)
-        if singular:
-            self.singular.append(site.label)
+        self.singular += [site.label] if singular else []
+        self.few += [site.label] if is_few(found[0], keep) and not self.settings.damping else []
 
 
 def choose_in_turn(
@@ -163,8 +164,8 @@ def choose_in_turn(
             gone = [readers[name][site.name] for name in mine if not bool(now.parts[name].keep.all())]
             if gone:
                 now.mend(site, gone, mend)
-    if now.singular:
-        warnings.warn(warn_of(now.singular, settings.method), stacklevel=5)
+    if said := remarks(now.singular, now.few, settings.method):
+        warnings.warn(said, stacklevel=5)
     updates = {name: tensor_of(now.pruned, name).detach().clone() for name in sorted(now.changed)}
     return Plan(
         tuple(now.parts.get(name) or _whole(name, units[name]) for name in units), updates, {"error": now.errors}

@@ -79,12 +79,13 @@ def lasso(
         >>> from secateur.pruner import Budget, Pruner
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
         >>> _ = net[0].weight.data.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+        >>> _ = nn.init.zeros_(net[0].bias)
         >>> _ = net[2].weight.data.copy_(torch.tensor([[1.0, 2.0, 3.0]]))
         >>> x = torch.tensor([[1.0, 2.0], [2.0, 1.0], [3.0, 5.0], [1.0, 1.0]])
         >>> pruner = Pruner(lasso(), granularity.channel(x), allocation.uniform())
         >>> plan = pruner.plan(net, Budget(sparsity=1 / 3), data=[(x, None)])
         >>> plan["0"].keep.tolist(), [round(w, 2) for w in plan.updates["2.weight"][0].tolist()]
-        ([False, True, True], [0.0, 3.0, 3.0])
+        ([True, False, True], [3.0, 0.0, 3.0])
     """
     if steps < 1:
         raise SecateurError(f"lasso takes the units out in at least one step; given: {steps}")

@@ -18,24 +18,29 @@ from secateur.reconstruction.in_turn import Settings
 from secateur.reconstruction.observe import Reading, read, refuse_crossed, repeatable, side_by_side
 from secateur.reconstruction.sampling import Sampling
 from secateur.reconstruction.sites import survey, weight_matrix
-from secateur.reconstruction.solve import fitted, put, warn_of
+from secateur.reconstruction.solve import fitted, is_few, put, remarks
 
 # An error below this part of the energy is rounding: the layer computes what it did.
 SAME = 1e-10
 
 
-def least_squares(points: int | None = 10, *, branches: bool = True, damping: float = 0.0, seed: int = 0) -> Refit:
+def least_squares(
+    points: int | None = 10, *, everywhere: bool = True, branches: bool = True, damping: float = 0.0, seed: int = 0
+) -> Refit:
     """Fit the weights that stay, whatever chose them, so that each layer's outputs come back as far as they can.
 
     `min over W' of |Y - X W' - b|^2`, W' zero where the plan removes, with inputs X from the pruned model and outputs Y
     of the whole one, at sampled points. Layers come in the order in which they run, and those whose inputs and weights
-    are what they were stay as they are. Norms and residual branches are treated as in `lasso`.
+    are what they were stay as they are. Norms and residual branches are treated as in `lasso`. A warning names the
+    layers for which the points were too few.
 
     Where channels leave, all outputs of a layer share one linear system of its columns. Where single weights leave,
     every output has a system of its own, so a layer takes `outputs * columns^3` operations.
 
     Args:
         points: Output positions of each sample that are looked at; None: all.
+        everywhere: Whether layers that lose no weights are fitted too where their inputs have changed, as behind
+            filters that are zero; it needs more data than to fit only those that lose some.
         branches: Whether residual branches make up for their shortcuts.
         damping: Relative to the mean square of each input; pulls towards the weights there are, for few data.
         seed: Of the points.
@@ -61,31 +66,50 @@ def least_squares(points: int | None = 10, *, branches: bool = True, damping: fl
     settings = Settings("least_squares", Sampling(points, seed), damping, branches)
     more = "".join(
         f", {name}={value}"
-        for name, value, default in (("branches", branches, True), ("damping", damping, 0.0))
+        for name, value, default in (
+            ("everywhere", everywhere, True),
+            ("branches", branches, True),
+            ("damping", damping, 0.0),
+        )
         if value != default
     )
-    return Recipe(f"least_squares(points={points}{more})", partial(_updates, settings=settings))
+    name = f"least_squares(points={points}{more})"
+    return Recipe(name, partial(_updates, settings=settings, everywhere=everywhere))
 
 
-def _updates(model: nn.Module, plan: Plan, data: Iterable[Any] | None, *, settings: Settings) -> dict[str, Tensor]:
+def _updates(
+    model: nn.Module, plan: Plan, data: Iterable[Any] | None, *, settings: Settings, everywhere: bool
+) -> dict[str, Tensor]:
     refuse_crossed(plan, settings.method)
     masks = plan.masks()
     if not masks:
         return {}
     batches, pruned = repeatable(data, settings.method), mask(model, plan).requires_grad_(False)
     changed: set[str] = set()
-    singular = []
+    singular, few = [], []
     with side_by_side(model, pruned):
         for site in survey(model, batches):
+            if not (everywhere or _loses(masks.get(site.layer.parameter))):
+                continue
             found = read(model, pruned, [site], batches, settings.sampling, branches=settings.branches)
             if not found or found[0].error() < SAME:
                 continue
-            weight, bad = fitted(found[0].fit, found[0].weight, _kept(found[0], masks), damping=settings.damping)
+            keep = _kept(found[0], masks)
+            weight, bad = fitted(found[0].fit, found[0].weight, keep, damping=settings.damping)
             changed |= put(model, pruned, found[0], weight)
             singular += [site.label] if bad else []
-    if singular:
-        warnings.warn(warn_of(singular, settings.method), stacklevel=4)
+            few += [site.label] if is_few(found[0], keep) and not settings.damping else []
+    if said := remarks(singular, few, settings.method):
+        warnings.warn(said, stacklevel=4)
     return {name: tensor_of(pruned, name).detach().clone() for name in sorted(changed)}
+
+
+def _loses(mask: Tensor | None) -> bool:
+    """Whether outputs that stay lose some of their weights."""
+    if mask is None:
+        return False
+    rows = mask.flatten(1)
+    return bool((rows.any(1) & ~rows.all(1)).any())
 
 
 def _kept(reading: Reading, masks: dict[str, Tensor]) -> Tensor:

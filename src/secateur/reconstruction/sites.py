@@ -236,6 +236,7 @@ class _Survey:
         self.model = model
         self.found: dict[str, Site] = {}
         self.unsuited: set[str] = set()
+        self.norms: list[str] = []
         self.outputs: dict[str, Tensor] = {}
         self.branches = Branches(self._added, remember=True)
 
@@ -259,6 +260,7 @@ class _Survey:
 
     def _normed(self, name: str, _: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
         given = args[0] if args else kwargs["input"]
+        self.norms.append(name)
         for parameter, before in self.outputs.items():
             if before is given and self.found[parameter].calls == 1:
                 self.found[parameter] = replace(self.found[parameter], norm=name)
@@ -269,7 +271,10 @@ class _Survey:
             self.found[parameter] = replace(self.found[parameter], added=True)
 
     def sites(self) -> list[Site]:
-        return [site for parameter, site in self.found.items() if parameter not in self.unsuited]
+        """One mean of a norm cannot take the intercepts of several layers."""
+        several = {name for name in self.norms if self.norms.count(name) > 1}
+        plain = [replace(site, norm="", added=False) if site.norm in several else site for site in self.found.values()]
+        return [site for site in plain if site.layer.parameter not in self.unsuited]
 
 
 def _plain(layer: LayerWeight, module: Any, inputs: Tensor, output: Tensor) -> bool:

@@ -17,6 +17,7 @@ from secateur.reconstruction.sites import from_matrix
 # A pivot of the matrix of correlations below this: the inputs depend linearly on each other, but for rounding.
 SINGULAR = 1e-10
 DAMPED = 1e-6
+ENOUGH = 2  # points for each weight of an output, at least
 
 
 def fitted(moments: Moments, weight: Tensor, keep: Tensor, *, damping: float = 0.0) -> tuple[Tensor, bool]:
@@ -144,21 +145,37 @@ def _shift(model: nn.Module, pruned: nn.Module, reading: Reading, constant: Tens
     return mean
 
 
-def warn_of(singular: Sequence[str], method: str) -> str:
-    """What to say where systems were singular.
+def remarks(singular: Sequence[str], few: Sequence[str], method: str) -> str:
+    """What to say of layers for which the data were not enough.
 
     Args:
-        singular: Names of the layers.
+        singular: Names of the layers whose system was singular.
+        few: Names of those with fewer than `ENOUGH` points for each weight of an output.
         method: Who says it.
 
     Returns:
-        A sentence.
+        A sentence; empty if there is nothing to say.
 
     Example:
-        >>> warn_of(["conv2"], "lasso")[:50]
-        'lasso: inputs of conv2 depend linearly on each oth'
+        >>> remarks([], ["conv2"], "lasso")
+        'lasso: fewer than 2 points for each weight of an output of conv2. Give more data, more points, or damping='
     """
-    return (
-        f"{method}: inputs of {', '.join(singular)} depend linearly on each other at the sampled points, so the system "
-        f"was damped by {DAMPED:g}. Where this is not so by construction, give more data, or damping="
-    )
+    found = []
+    if few:
+        found.append(f"fewer than {ENOUGH} points for each weight of an output of {', '.join(few)}")
+    if singular:
+        found.append(f"inputs of {', '.join(singular)} depend linearly on each other, so damped by {DAMPED:g}")
+    return f"{method}: {'; '.join(found)}. Give more data, more points, or damping=" if found else ""
+
+
+def is_few(reading: Reading, keep: Tensor) -> bool:
+    """Whether a fit goes by too few points to be trusted on other data.
+
+    Args:
+        reading: Of the layer.
+        keep: What it keeps, `(groups, columns, outputs)`.
+
+    Returns:
+        True if so.
+    """
+    return bool(reading.moments.count < ENOUGH * int(keep.sum(1).max()))

@@ -1,0 +1,117 @@
+"""What reproductions of reconstruction share: a network cut to a part of its operations, mended, and perhaps tuned."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+import torch
+from _reproduction import CHECKPOINTS, shortened
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+import secateur as sc
+from secateur import allocation, criteria, granularity
+from secateur.reconstruction import errors
+from secateur.tasks import Task, evaluate, fashion, loader, seeded
+from secateur.training import finetune, rates
+from secateur.weights import load_weights
+from secateur.workload import workload
+
+IMAGES = 1000
+SHORT = 64
+EPOCHS = 4
+SLOWER = 10.0  # the rate of tuning is that of the dense network divided by this
+# The residual streams keep their channels: the layers that make them, and so the names of their groups.
+STREAMS = {"resnet-20": ("conv", "stages.1.0.conv2", "stages.2.0.conv2"), "vgg-small": ()}
+
+
+def start_of(network: str, seed: int, arguments: argparse.Namespace) -> tuple[Task, nn.Module]:
+    """The task and the dense network."""
+    task = fashion(network, data_dir=arguments.data_dir)
+    model = task.model()
+    load_weights(model, CHECKPOINTS / f"fashion-{network}-{seed}.safetensors")
+    return (shortened(task, 3 * SHORT) if arguments.short else task), model.eval()
+
+
+def images(task: Task, short: bool, *, skip: int = 0) -> DataLoader[Any]:
+    """Training images as they are; `skip` so many times as many first."""
+    count = SHORT if short else IMAGES
+    some = Subset(task.train, range(skip * count, (skip + 1) * count))
+    return loader(replace(task, train=some, augment=None))
+
+
+def cut(
+    network: str, seed: int, ratio: float, method: Any, refit: Any, tune: bool, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Cut a network to so many times fewer multiply-accumulates.
+
+    Args:
+        network: Its name.
+        seed: Of its checkpoint.
+        ratio: Multiply-accumulates before over after.
+        method: For `Pruner`.
+        refit: For `Pruner`.
+        tune: Whether to train it on as well.
+        arguments: What the user wrote.
+
+    Returns:
+        Accuracies: dense, as cut, tuned; the part of the operations left; errors of the layers on other images.
+    """
+    task, model = start_of(network, seed, arguments)
+    pruner = sc.Pruner(
+        method, granularity.channel(task.example), allocation.uniform(), refit=refit, exclude=STREAMS[network]
+    )
+    plan = pruner.plan(model, sc.Budget(macs=1 / ratio), data=images(task, arguments.short))
+    small = sc.shrink(model, plan)
+    before, after = (workload(one, task.example).macs for one in (model, small))
+    found = {
+        "dense": evaluate(model, task),
+        "cut": evaluate(small, task),
+        "left": after / before,
+        "errors": errors(model, sc.mask(model, plan), images(task, arguments.short, skip=1)),
+    }
+    return {**found, "tuned": tuned(small, task, seed, arguments)} if tune else found
+
+
+def tuned(model: nn.Module, task: Task, seed: int, arguments: argparse.Namespace) -> float:
+    """Train a cut network on in place; the test accuracy."""
+    epochs = 1 if arguments.short else EPOCHS
+    with seeded(seed):
+        finetune(
+            model,
+            loader(task, seed=seed),
+            task.loss,
+            learning_rate=task.learning_rate,
+            divide_by=SLOWER,
+            rate=rates.cosine(epochs),
+            epochs=epochs,
+            optimizer=task.optimizer,
+            validate=lambda candidate: evaluate(candidate, task, "validation"),
+            autocast=torch.bfloat16,
+            progress=False,
+        )
+    return evaluate(model, task)
+
+
+def increase(rows: Sequence[dict[str, Any]], key: str = "cut") -> float:
+    """By how many points the test error grows, the mean over seeds."""
+    return fmean(row["dense"] - row[key] for row in rows) * 100
+
+
+def layer_error(rows: Sequence[dict[str, Any]]) -> float:
+    """Reconstruction error, the mean over layers and seeds."""
+    return fmean(value for row in rows for value in row["errors"].values())
+
+
+def first_units() -> sc.Criterion:
+    """The baseline that keeps the first channels."""
+    return sc.Criterion("first k", lambda group: -torch.arange(float(group.units.n_units)))
+
+
+def weight_sum(role: Any) -> sc.Criterion:
+    """The sum of the magnitudes of the weights that make a channel (`out`), or of those that read it (`in`)."""
+    return criteria.elementwise(torch.abs, name=f"weight sum, {role}", roles=(role,))
