@@ -288,17 +288,14 @@ def test_a_part_of_a_pattern_is_followed_by_a_part_of_the_scopes(seeded: torch.G
     assert sorted(kept.tolist()) == [2] * 10 + [4] * 10
 
 
-def test_rows_can_be_scopes_of_their_own(seeded: torch.Generator) -> None:
+@pytest.mark.parametrize("kind", ["linear", "conv2d", "grouped"])
+def test_weights_can_compete_per_output(kind: str, seeded: torch.Generator) -> None:
     """Every output loses as much, as in Wanda."""
-    from secateur.index_maps import Arange
-    from secateur.units import ParameterAxis, Units
-
-    axis = ParameterAxis("weight")
-    rows = Units({axis: Arange((6, 10))}, Arange((60,), repeat=(10,)), {axis: "out"})
-    fc = nn.Linear(10, 6)
-    inputs = [torch.randn(50, 10, generator=seeded)]
-    plan, _ = planned(fc, inputs, sc.Budget(sparsity=0.4), lambda _: {"weight": rows}, block=3)
-    assert plan.masks()["weight"].sum(1).tolist() == [6] * 6
+    module = layer(kind)
+    units = granularity.weight(per_output=True)
+    plan, _ = planned(module, [inputs_for(module, seeded, 30)], sc.Budget(sparsity=0.4), units, block=3)
+    columns = module.weight[0].numel()
+    assert plan.masks()["weight"].flatten(1).sum(1).unique().tolist() == [columns - round(0.4 * columns)]
 
 
 def test_the_error_it_tells_is_that_of_the_output(seeded: torch.Generator) -> None:
