@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from _reproduction import CHECKPOINTS, Claim, Job, chosen, finish, load_result, measure, options, shortened
-from torch import Tensor, nn
+from torch import nn
 
 import secateur as sc
 from secateur import allocation, criteria, granularity
@@ -45,40 +45,21 @@ QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 MINUTES = {"lenet-300-100": 0.6, "lenet-5": 3.5}
 
 
-def fires(weights: Tensor, zeros: Tensor) -> Tensor:
-    """The share of inputs for which the neuron of a weight is not zero."""
-    return (1 - zeros).expand_as(weights)
+def zeros_of(model: nn.Module, task: Task) -> sc.Statistics:
+    """Shares of zeros behind the rectifiers, counted on the validation split."""
+    return sc.calibrate(model.eval(), loader(task, "validation"), ["zeros"])
 
 
-APOZ = criteria.elementwise(fires, name="apoz", needs=("zeros",), within="mean", roles=("out",))
-
-
-def zeros_of(model: nn.Sequential, task: Task) -> dict[str, Tensor]:
-    """APoZ of the neurons of hidden fully connected layers, `(neurons, 1)`, by the name of the weight."""
-    layers, seen = list(model.named_children()), 0
-    counts: dict[str, Tensor] = {}
-    readers = {name: layers[at + 1][1] for at, (name, layer) in enumerate(layers[:-1]) if isinstance(layer, nn.Linear)}
-    for inputs, _ in loader(task, "validation"):
-        values: Any = inputs
-        with torch.no_grad():
-            for name, layer in layers:
-                values = layer(values)
-                if name in readers:
-                    found = readers[name](values).eq(0).sum(0)
-                    counts[name] = counts[name] + found if name in counts else found
-        seen += len(inputs)
-    return {f"{name}.weight": (count / seen)[:, None] for name, count in counts.items()}
-
-
-def described(zeros: dict[str, Tensor]) -> dict[str, Any]:
-    """How the shares of zeros lie: quantiles of each layer, and how many neurons hardly ever fire."""
+def described(zeros: sc.Statistics) -> dict[str, Any]:
+    """How the shares of zeros lie among neurons: quantiles of each layer, and how many hardly ever fire."""
     return {
         name: {
             "quantiles": [round(value, 4) for value in share.quantile(torch.tensor(QUANTILES)).tolist()],
             "idle": int((share > IDLE).sum()),
             "neurons": len(share),
         }
-        for name, share in zeros.items()
+        for name, share in zeros.values["zeros"].items()
+        if share.ndim == 2  # of a fully connected layer
     }
 
 
@@ -109,9 +90,9 @@ def trimmed(network: str, criterion: str, seed: int, arguments: argparse.Namespa
     model.eval()
     found: dict[str, Any] = {"dense": evaluate(model, task), "zeros": described(zeros_of(model, task)), "rows": []}
     for number, (before, after) in enumerate(pairwise((0.0, *rounds))):
-        method = APOZ if criterion == "apoz" else criteria.random(1000 * seed + number)
+        method = criteria.apoz() if criterion == "apoz" else criteria.random(1000 * seed + number)
         pruner = sc.Pruner(method, granularity.channel(task.example), allocation.global_(), exclude=(nn.Conv2d,))
-        zeros = sc.Statistics({"zeros": zeros_of(model.eval(), task)})
+        zeros = zeros_of(model, task)
         plan = pruner.plan(model, sc.Budget(sparsity=1 - (1 - after) / (1 - before)), statistics=zeros)
         model = sc.shrink(model, plan)
         row = {

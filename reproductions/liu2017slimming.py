@@ -58,7 +58,7 @@ BINS, LAST = 25, 1.0  # of the histogram of scales
 SHORT = 128  # images of each split in the short mode
 MINUTES = {"none": 24.0, "L1": 24.0, "smooth L1": 24.0, "passes": 16.0, "scratch": 6.0}
 
-SCALE = criteria.elementwise(torch.abs, name="bn_scale", roles=("norm_scale",), within="mean")
+SCALE = criteria.bn_scale()
 
 
 def task_of(arguments: argparse.Namespace) -> Task:

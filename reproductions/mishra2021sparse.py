@@ -28,7 +28,7 @@ from _reproduction import CHECKPOINTS, Claim, Job, chosen, finish, load_result, 
 from torch import Tensor, nn
 
 import secateur as sc
-from secateur import allocation, criteria, granularity
+from secateur import allocation, criteria, granularity, reconstruction
 from secateur.tasks import Task, dense_rate, evaluate, fashion, loader, seeded
 from secateur.training import finetune
 from secateur.weights import load_weights
@@ -48,8 +48,13 @@ def as_it_is(model: nn.Module, example: Tensor) -> nn.Module:
     return model
 
 
+def permuted(model: nn.Module, example: Tensor) -> nn.Module:
+    """A network that computes the same, its channels in an order in which 2:4 keeps more magnitude."""
+    return reconstruction.permuted(model, example, granularity.pattern(2, 4)).model
+
+
 # From a network and an example to an equal network with its channels in another order.
-ORDERS: dict[str, Callable[[nn.Module, Tensor], nn.Module]] = {"as it is": as_it_is}
+ORDERS: dict[str, Callable[[nn.Module, Tensor], nn.Module]] = {"as it is": as_it_is, "permuted": permuted}
 
 
 def start_of(network: str, seed: int, arguments: argparse.Namespace) -> tuple[Task, nn.Module]:

@@ -18,11 +18,11 @@ from secateur.errors import SecateurError
 GRANULARITIES = (
     "weight", "vector", "2:4", "kernel-pattern", "kernel", "block:2x1", "input-channel", "filter", "channel", "head",
 )  # fmt: skip
-COMBINATORS = ("weighted", "normalized")
 HEAD = """# Criteria
 
 A criterion gives every unit of a group a score; the highest stay. `--criterion NAME` on the command line, or
-`secateur.criteria.NAME()`. Methods that choose units and mend the rest at once are in `secateur.reconstruction`.
+`secateur.criteria.NAME()`. `lasso`, `thinet` and `sparsegpt` are no criteria: they choose units and mend the rest at
+once, and are in `secateur.reconstruction`.
 
 ## What each looks at
 
@@ -31,7 +31,7 @@ MATRIX = """
 ## Which goes with which granularity
 
 Tried on a small network of convolutions, batch norms and rectifiers, and for heads on an attention with a rectified
-layer; the last layer is excluded. A dot: the criterion has nothing to say about such units, and says why, see below.
+layer; the last layer is excluded. A dot: it has nothing to say about such units, and says why, see below.
 
 """
 
@@ -92,9 +92,14 @@ def tried(criterion: str, granularity: str) -> str:
     return ""
 
 
+def short(why: str) -> str:
+    """A reason without the way out."""
+    return why.split(". ", maxsplit=1)[0].split(": use ", maxsplit=1)[0].split(": exclude", maxsplit=1)[0]
+
+
 def names() -> list[str]:
-    """Criteria that the command line knows and that stand alone."""
-    return sorted(name for name in factories("criterion") if name not in COMBINATORS)
+    """Criteria, and methods that choose and mend, that the command line knows."""
+    return sorted(factories("criterion"))
 
 
 def table() -> tuple[list[str], list[str]]:
@@ -104,7 +109,9 @@ def table() -> tuple[list[str], list[str]]:
     for name in names():
         found = {granularity: tried(name, granularity) for granularity in GRANULARITIES}
         rows.append(f"| `{name}` | " + " | ".join("·" if why else "yes" for why in found.values()) + " |")
-        reasons += [f"- `{name}` with {granularity}: {why.split('. ')[0]}" for granularity, why in found.items() if why]
+        for why in dict.fromkeys(map(short, filter(None, found.values()))):
+            where = [granularity for granularity, text in found.items() if text and short(text) == why]
+            reasons.append(f"- `{name}` with {', '.join(where)}: {why}")
     return rows, reasons
 
 
