@@ -11,10 +11,11 @@ FOLDER = Path(__file__).resolve().parents[2] / "reproductions"
 
 HEAD = """# Reproductions
 
-Papers, measured again on Fashion-MNIST or what the script names, with the public functions of this library: one readable file each in
-`reproductions/`. `make reproductions` lists what had to come out and what did; `python reproductions/NAME.py` measures
-it again, goes on where it was stopped, and prints its rows beside the committed ones. Where something did not come out,
-the table says so. These are small networks, most on grey images of 28 x 28: nothing here says anything about ImageNet.
+Papers, measured again with the public functions of this library, most of them on Fashion-MNIST: one readable file each
+in `reproductions/`. `make reproductions` lists what had to come out and what did; `python reproductions/NAME.py`
+measures it again, goes on where it was stopped, and prints its rows beside the committed ones. Where something did not
+come out, the table says so. These are small networks, most on grey images of 28 x 28: nothing here says anything about
+ImageNet.
 """
 
 
