@@ -192,6 +192,18 @@ def test_a_selection_chooses_and_mends_itself() -> None:
         ranked.plan(model, sc.Budget(sparsity=0.5), data=[data()])
 
 
+def test_the_plan_of_a_selection_says_what_stays() -> None:
+    def keep_all(model, units, sparsities, batches):
+        return sc.Plan(
+            tuple(sc.Part(name, group, torch.ones(group.n_units, dtype=bool)) for name, group in units.items())
+        )
+
+    made = sc.Pruner(keep_all, granularity.filter(), allocation.uniform(), exclude=("0",))
+    plan = made.plan(network(), sc.Budget(sparsity=0.5), data=[data()])
+    assert [part.name for part in plan.parts] == list(made.groups(network()))
+    assert plan["0"].reason == "excluded by 0"
+
+
 def test_refit_mends_after_the_choice() -> None:
     def doubled(model, plan, batches):
         return {"6.weight": 2 * model.get_parameter("6.weight").detach()}

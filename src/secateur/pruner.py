@@ -150,7 +150,7 @@ class Pruner:
             units: What `groups` returned, to save work.
             fraction: Of the budget, between 0 and 1; schedules use it.
             start: A plan of the same granularity whose removed units stay removed, also where the budget alone would
-                bring some back.
+                bring some back. Methods that choose and mend do not look at it: what is zero they remove first.
             workload: What `workload` returned, to save work.
 
         Returns:
@@ -173,7 +173,7 @@ class Pruner:
             plan = Plan(tuple(_part(name, group, scores, sparsities) for name, group in groups.items()))
         else:
             sparsities = self._sparsities(groups, {}, budget, fraction, workload, {})
-            plan = self.method(model, free, sparsities, _given(data, self.method))
+            plan = _with_frozen(self.method(model, free, sparsities, _given(data, self.method)), groups)
         if self.refit is not None:
             plan = replace(plan, updates={**plan.updates, **self.refit(model, plan, data)})
         made_by = {**plan.made_by, **self.provenance(budget, fraction)}
@@ -332,6 +332,13 @@ def _part(name: str, units: Units, scores: dict[str, Tensor], sparsities: Mappin
         return Part(name, units, torch.ones(units.n_units, dtype=torch.bool), units.frozen)
     keep = select(units, scores.pop(name), sparsities[name])  # each group's scores are let go as soon as they are used
     return Part(name, units, keep, _why_whole(units, sparsities[name]) if bool(keep.all()) else "")
+
+
+def _with_frozen(plan: Plan, groups: Mapping[str, Units]) -> Plan:
+    """A plan that also says what stays, in the order of the groups."""
+    frozen = [_part(name, units, {}, {}) for name, units in groups.items() if units.frozen]
+    order = {name: at for at, name in enumerate(groups)}
+    return replace(plan, parts=tuple(sorted((*plan.parts, *frozen), key=lambda part: order.get(part.name, len(order)))))
 
 
 def _why_whole(units: Units, sparsity: float) -> str:

@@ -110,6 +110,35 @@ def test_prune_understands_its_options(options: list[str]) -> None:
     assert Path("run/plan.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("method", "granularity"), [("lasso", "channel"), ("thinet", "input-channel"), ("sparsegpt", "2:4")]
+)
+def test_methods_that_choose_and_mend(method: str, granularity: str) -> None:
+    budget = [] if granularity == "2:4" else ["--sparsity", "0.5"]
+    options = ["--criterion", method, "--granularity", granularity, *budget, "--dense-epochs", "1", "--epochs", "1"]
+    found = call("prune", *TASK, *options, "--out", "run")
+    assert found.exit_code == 0, found.stderr
+    plan = sc.Plan.load(Path("run/plan.safetensors"))
+    assert plan.updates
+    assert plan.made_by["allocation"] == "uniform"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--schedule", "cubic"], "one_shot or iterative"),
+        (["--normalize", "mean"], "gives none"),
+        (["--allocation", "global"], "uniform"),
+    ],
+)
+def test_what_methods_that_mend_cannot_do_is_told_before_training(options: list[str], said: str) -> None:
+    asked = ["--criterion", "lasso", "--granularity", "channel", "--sparsity", "0.5"]
+    found = call("prune", *TASK, *asked, *options, "--out", "run")
+    assert found.exit_code == 1
+    assert said in found.stderr
+    assert "training" not in found.stdout
+
+
 def test_channels_leave_a_smaller_model() -> None:
     options = ["--granularity", "channel", "--allocation", "uniform", "--sparsity", "0.5", "--dense-epochs", "1"]
     found = call("prune", *TASK, *options, "--epochs", "1", "--json", "--out", "run")
