@@ -126,7 +126,7 @@ def test_methods_that_choose_and_mend(method: str, granularity: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--schedule", "cubic"], "one_shot or iterative"),
+        (["--schedule", "cubic"], "one_shot, or iterative"),
         (["--normalize", "mean"], "gives none"),
         (["--allocation", "global"], "uniform"),
     ],

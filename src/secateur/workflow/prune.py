@@ -115,8 +115,8 @@ def check_job(task: Task, job: PruneJob) -> int:
     check(job.recovery, task, job.numerics, epochs, trained_here=job.dense.weights is None)
     if along(job.recovery) and not isinstance(job.pruner.method, Criterion):
         raise RunError(
-            f"{name_of(job.pruner.method)} chooses and mends at once, and a {job.recovery.schedule} schedule changes "
-            "the choice while the network is trained: use one_shot or iterative"
+            f"{name_of(job.pruner.method)} chooses and mends at once, and along this {job.recovery.schedule} schedule "
+            "the choice changes while the network is trained: use one_shot, or iterative with --rewind rate"
         )
     if job.dense.weights is not None:
         load_weights(task.model(), job.dense.weights)
