@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from _reproduction import CHECKPOINTS, shortened
+from _training import trained_on
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 import secateur as sc
 from secateur import allocation, criteria, granularity
 from secateur.reconstruction import errors
-from secateur.tasks import Task, evaluate, fashion, loader, seeded
-from secateur.training import finetune, rates
+from secateur.tasks import Task, evaluate, fashion, loader
 from secateur.weights import load_weights
 from secateur.workload import workload
 
@@ -74,27 +74,10 @@ def cut(
         "left": after / before,
         "errors": errors(model, sc.mask(model, plan), images(task, arguments.short, skip=1)),
     }
-    return {**found, "tuned": tuned(small, task, seed, arguments)} if tune else found
-
-
-def tuned(model: nn.Module, task: Task, seed: int, arguments: argparse.Namespace) -> float:
-    """Train a cut network on in place; the test accuracy."""
+    if not tune:
+        return found
     epochs = 1 if arguments.short else EPOCHS
-    with seeded(seed):
-        finetune(
-            model,
-            loader(task, seed=seed),
-            task.loss,
-            learning_rate=task.learning_rate,
-            divide_by=SLOWER,
-            rate=rates.cosine(epochs),
-            epochs=epochs,
-            optimizer=task.optimizer,
-            validate=lambda candidate: evaluate(candidate, task, "validation"),
-            autocast=torch.bfloat16,
-            progress=False,
-        )
-    return evaluate(model, task)
+    return {**found, "tuned": trained_on(small, task, seed, epochs=epochs, slower=SLOWER, autocast=torch.bfloat16)}
 
 
 def increase(rows: Sequence[dict[str, Any]], key: str = "cut") -> float:

@@ -23,12 +23,12 @@ from typing import Any
 
 import torch
 from _reproduction import CHECKPOINTS, Claim, Job, chosen, finish, load_result, measure, options, shortened
+from _training import trained_on
 from torch import nn
 
 import secateur as sc
 from secateur import allocation, criteria, granularity
-from secateur.tasks import Task, evaluate, fashion, loader, seeded
-from secateur.training import finetune, rates
+from secateur.tasks import Task, evaluate, fashion, loader
 from secateur.weights import load_weights
 
 PAPER = "Hu et al. 2016, Network Trimming"
@@ -63,30 +63,13 @@ def described(zeros: sc.Statistics) -> dict[str, Any]:
     }
 
 
-def trained(model: nn.Module, task: Task, seed: int, epochs: int) -> float:
-    """Train a network on in place; the test accuracy."""
-    with seeded(seed):
-        finetune(
-            model,
-            loader(task, seed=seed),
-            task.loss,
-            learning_rate=task.learning_rate,
-            divide_by=SLOWER,
-            rate=rates.cosine(epochs),
-            epochs=epochs,
-            optimizer=task.optimizer,
-            validate=lambda candidate: evaluate(candidate, task, "validation"),
-            progress=False,
-        )
-    return evaluate(model, task)
-
-
 def trimmed(network: str, criterion: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Round after round: accuracy right after the cut and trained on, neurons and parameters left."""
     task = fashion(network, data_dir=arguments.data_dir)
     model: Any = task.model()
     load_weights(model, CHECKPOINTS / f"fashion-{network}-{seed}.safetensors")
     task, rounds = (shortened(task), ROUNDS[:3]) if arguments.short else (task, ROUNDS)
+    epochs = 1 if arguments.short else EPOCHS
     model.eval()
     found: dict[str, Any] = {"dense": evaluate(model, task), "zeros": described(zeros_of(model, task)), "rows": []}
     for number, (before, after) in enumerate(pairwise((0.0, *rounds))):
@@ -101,7 +84,7 @@ def trimmed(network: str, criterion: str, seed: int, arguments: argparse.Namespa
             "kept": {part.name: part.kept for part in plan.parts if not part.units.frozen},
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
         }
-        found["rows"].append({**row, "accuracy": trained(model, task, seed, 1 if arguments.short else EPOCHS)})
+        found["rows"].append({**row, "accuracy": trained_on(model, task, seed, epochs=epochs, slower=SLOWER)})
     return found
 
 

@@ -25,12 +25,12 @@ from typing import Any
 
 import torch
 from _reproduction import CHECKPOINTS, Claim, Job, chosen, finish, load_result, measure, options, shortened
+from _training import trained_on
 from torch import nn
 
 import secateur as sc
 from secateur import allocation, criteria, granularity, reconstruction
-from secateur.tasks import Task, evaluate, fashion, loader, seeded
-from secateur.training import finetune, rates
+from secateur.tasks import Task, evaluate, fashion, loader
 from secateur.weights import load_weights
 from secateur.workload import workload
 
@@ -64,25 +64,6 @@ def start_of(seed: int, arguments: argparse.Namespace) -> tuple[Task, nn.Module]
     return (shortened(task, SHORT) if arguments.short else task), model.eval()
 
 
-def trained(model: nn.Module, task: Task, seed: int, epochs: int) -> float:
-    """Train a network on in place; the test accuracy."""
-    with seeded(seed):
-        finetune(
-            model,
-            loader(task, seed=seed),
-            task.loss,
-            learning_rate=task.learning_rate,
-            divide_by=SLOWER,
-            rate=rates.cosine(epochs),
-            epochs=epochs,
-            optimizer=task.optimizer,
-            validate=lambda candidate: evaluate(candidate, task, "validation"),
-            autocast=torch.bfloat16,
-            progress=False,
-        )
-    return evaluate(model, task)
-
-
 def pruned(criterion: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Accuracy at every stage, and what is left of every group."""
     task, model = start_of(seed, arguments)
@@ -97,8 +78,9 @@ def pruned(criterion: str, seed: int, arguments: argparse.Namespace) -> dict[str
         "macs": [before.macs, after.macs],
         "kept": {part.name: [part.kept, len(part.keep)] for part in plan.parts if not part.units.frozen},
     }
+    epochs = 1 if arguments.short else EPOCHS
     row["measured_again"] = evaluate(reconstruction.reestimate(small, batches), task)
-    return {**row, "accuracy": trained(small, task, seed, 1 if arguments.short else EPOCHS)}
+    return {**row, "accuracy": trained_on(small, task, seed, epochs=epochs, slower=SLOWER, autocast=torch.bfloat16)}
 
 
 def table(jobs: dict[str, Any], seeds: Sequence[int]) -> dict[str, dict[str, float]]:

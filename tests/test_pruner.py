@@ -195,7 +195,7 @@ def test_a_selection_chooses_and_mends_itself() -> None:
 def test_the_plan_of_a_selection_says_what_stays() -> None:
     def keep_all(model, units, sparsities, batches):
         return sc.Plan(
-            tuple(sc.Part(name, group, torch.ones(group.n_units, dtype=bool)) for name, group in units.items())
+            tuple(sc.Part(name, group, torch.ones(group.n_units, dtype=torch.bool)) for name, group in units.items())
         )
 
     made = sc.Pruner(keep_all, granularity.filter(), allocation.uniform(), exclude=("0",))
