@@ -27,7 +27,7 @@ def polarization(strength: float, t: float = 1.2, *, bound: float = 1.0, norms: 
     t = 0, everything at t = 2.
 
     The spread has no upper end, so the paper keeps every scale in [0, a] by cutting it off after each step. Here
-    the penalty takes min(|gamma|, a) in place of gamma, which is the same within [0, a], has no slope beyond a, and
+    the penalty takes `min(|gamma|, a)` in place of gamma, which is the same within [0, a], has no slope beyond a, and
     changes no weight itself. Weight decay may stay on.
 
     Args:

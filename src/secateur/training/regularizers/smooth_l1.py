@@ -24,9 +24,9 @@ def smooth_l1(strength: float, beta: float = 0.01, *, of: Of = "scales", norms: 
         s(x) = \begin{cases} |x| - \beta / 2 & |x| \ge \beta \\ x^2 / (2 \beta) & |x| < \beta \end{cases}, \qquad
         s'(x) = \min(1, |x| / \beta) \, \mathrm{sign}(x)
 
-    s is 1/beta times the Huber function; as beta goes to 0 it becomes |x|, from which it differs by beta / 2 at most.
-    Below beta it is weight decay of strength lambda / beta: values get small, but unlike with L1 no finite pull of the
-    loss is too weak to hold them off zero.
+    s is 1/beta times the Huber function; as beta goes to 0 it becomes `|x|`, from which it differs by beta / 2 at
+    most. Below beta it is weight decay of strength lambda / beta: values get small, but unlike with L1 no finite pull
+    of the loss is too weak to hold them off zero.
 
     Args:
         strength: The factor lambda, 0 or more.
