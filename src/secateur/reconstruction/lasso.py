@@ -44,8 +44,8 @@ def lasso(
 
     A unit of several channels is one coefficient, and of units whose responses are multiples of each other one has one.
     Where several layers read one group, such as a residual stream, their regressions are stacked, each in parts of its
-    own `|Y|^2`. A batch norm right behind a layer is part of its output: its scale weighs the outputs, and the
-    constant b goes into its mean where the layer has no bias. The last layer of a residual branch also makes up for what its
+    own `|Y|^2`. A batch norm right behind a layer is part of its output: its scale weighs the outputs, and the constant
+    b goes into its mean where the layer has no bias. The last layer of a residual branch also makes up for what its
     shortcut has lost: its Y is what the sum of both has to be.
 
     With `granularity.channel(example)` units leave the whole model; with `granularity.input_channel()` every layer
