@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
-from _reproduction import Job
+from _reproduction import Claim, Job, chosen, finish, measure, options
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -36,6 +37,24 @@ PATTERNS: Mapping[str, Granularity] = {
     "2:4": granularity.pattern(2, 4),
 }
 MINUTES = {"dense": 4.0, "magnitude": 4.0, "wanda": 10.0, "sparsegpt": 15.0}
+
+
+def run(
+    name: str,
+    paper: str,
+    description: str | None,
+    seeds: tuple[int, ...],
+    methods: tuple[str, ...],
+    claims: Callable[[dict[str, Any]], list[Claim]],
+) -> None:
+    """Measure what is missing, print the perplexities, write the result if it is whole."""
+    arguments = options(description, (NETWORK,), seeds).parse_args()
+    _, wanted, _ = chosen(arguments)
+    measured = measure(name, jobs(methods, tuple(wanted), arguments), arguments)
+    for key, job in measured.items():
+        value = job["value"] if key == "dense" else job["value"]["perplexity"]
+        sys.stdout.write(f"{key}: perplexity {value:.2f}\n")
+    finish(name, paper, claims(measured), measured, arguments)
 
 
 def jobs(methods: tuple[str, ...], seeds: tuple[int, ...], arguments: argparse.Namespace) -> list[Job]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 import torch
-from _reproduction import CHECKPOINTS, shortened
+from _reproduction import CHECKPOINTS, Job, shortened
 from _training import trained_on
 from torch import nn
 from torch.utils.data import DataLoader, Subset
@@ -78,6 +79,41 @@ def cut(
         return found
     epochs = 1 if arguments.short else EPOCHS
     return {**found, "tuned": trained_on(small, task, seed, epochs=epochs, slower=SLOWER, autocast=torch.bfloat16)}
+
+
+def jobs_of(
+    pruned: Callable[..., Any],
+    networks: Sequence[str],
+    seeds: Sequence[int],
+    ratios: Sequence[float],
+    names: Callable[[str], Sequence[str]],
+    minutes: Mapping[str, float],
+    arguments: argparse.Namespace,
+    *,
+    longest: str,
+) -> list[Job]:
+    """Every network cut by every method to every ratio; the method that is trained on too takes twice as long."""
+    return [
+        Job(
+            f"{network}/{name}/{ratio}/{seed}",
+            pruned,
+            (network, name, ratio, seed, arguments),
+            minutes[network] * (2 if name == longest else 1),
+        )
+        for network in networks
+        for seed in seeds
+        for ratio in ratios
+        for name in names(network)
+    ]
+
+
+def show(measured: Mapping[str, Any]) -> None:
+    """Print a row for each cut."""
+    for key, job in measured.items():
+        row = job["value"]
+        more = f", tuned {row['tuned']:.2%}" if "tuned" in row else ""
+        shown = f"dense {row['dense']:.2%}, cut {row['cut']:.2%}{more}; {row['left']:.3f} of the operations"
+        sys.stdout.write(f"{key}: {shown}, layers off by {layer_error([row]):.3f}\n")
 
 
 def increase(rows: Sequence[dict[str, Any]], key: str = "cut") -> float:

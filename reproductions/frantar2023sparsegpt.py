@@ -10,12 +10,11 @@ mends nothing, is measured beside it.
 
 from __future__ import annotations
 
-import sys
 from statistics import fmean
 from typing import Any
 
-from _language import NETWORK, PATTERNS, jobs, perplexities
-from _reproduction import Claim, chosen, finish, measure, options
+from _language import PATTERNS, perplexities, run
+from _reproduction import Claim
 
 PAPER = "Frantar and Alistarh 2023, SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot"
 SEEDS = (0,)
@@ -46,13 +45,7 @@ def claims(measured: dict[str, Any]) -> list[Claim]:
 
 def main() -> None:
     """Measure what is missing, print the rows, write the result if it is whole."""
-    arguments = options(__doc__, (NETWORK,), SEEDS).parse_args()
-    _, seeds, _ = chosen(arguments)
-    measured = measure("frantar2023sparsegpt", jobs(METHODS, seeds, arguments), arguments)
-    for key, job in measured.items():
-        value = job["value"] if key == "dense" else job["value"]["perplexity"]
-        sys.stdout.write(f"{key}: perplexity {value:.2f}\n")
-    finish("frantar2023sparsegpt", PAPER, claims(measured), measured, arguments)
+    run("frantar2023sparsegpt", PAPER, __doc__, SEEDS, METHODS, claims)
 
 
 if __name__ == "__main__":

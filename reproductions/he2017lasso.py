@@ -14,11 +14,10 @@ paper. Errors of layers are measured on other images. What lasso chose is also t
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from _reconstruction import cut, first_units, increase, layer_error, weight_sum
-from _reproduction import Claim, Job, chosen, finish, measure, options
+from _reconstruction import cut, first_units, increase, jobs_of, layer_error, show, weight_sum
+from _reproduction import Claim, chosen, finish, measure, options
 
 from secateur.reconstruction import lasso, least_squares
 
@@ -97,24 +96,9 @@ def main() -> None:
     arguments = options(__doc__, NETWORKS, SEEDS).parse_args()
     networks, seeds, _ = chosen(arguments)
     ratios = RATIOS[:1] if arguments.short else RATIOS
-    jobs = [
-        Job(
-            f"{network}/{name}/{ratio}/{seed}",
-            pruned,
-            (network, name, ratio, seed, arguments),
-            MINUTES[network] * (2 if name == "lasso" else 1),
-        )
-        for network in networks
-        for seed in seeds
-        for ratio in ratios
-        for name in names(network)
-    ]
+    jobs = jobs_of(pruned, networks, seeds, ratios, names, MINUTES, arguments, longest="lasso")
     measured = measure("he2017lasso", jobs, arguments)
-    for key, job in measured.items():
-        row = job["value"]
-        more = f", tuned {row['tuned']:.2%}" if "tuned" in row else ""
-        shown = f"dense {row['dense']:.2%}, cut {row['cut']:.2%}{more}; {row['left']:.3f} of the operations"
-        sys.stdout.write(f"{key}: {shown}, layers off by {layer_error([row]):.3f}\n")
+    show(measured)
     finish("he2017lasso", PAPER, claims(measured, networks, seeds, ratios), measured, arguments)
 
 

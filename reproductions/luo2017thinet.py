@@ -14,11 +14,10 @@ too. Errors of layers are measured on other images.
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from _reconstruction import cut, increase, layer_error, weight_sum
-from _reproduction import Claim, Job, chosen, finish, measure, options
+from _reconstruction import cut, increase, jobs_of, layer_error, show, weight_sum
+from _reproduction import Claim, chosen, finish, measure, options
 
 from secateur import criteria
 from secateur.reconstruction import least_squares, thinet
@@ -88,24 +87,10 @@ def main() -> None:
     arguments = options(__doc__, NETWORKS, SEEDS).parse_args()
     networks, seeds, _ = chosen(arguments)
     ratios = RATIOS[:1] if arguments.short else RATIOS
-    jobs = [
-        Job(
-            f"{network}/{name}/{ratio}/{seed}",
-            pruned,
-            (network, name, ratio, seed, arguments),
-            MINUTES[network] * (2 if name == "thinet" else 1),
-        )
-        for network in networks
-        for seed in seeds
-        for ratio in ratios
-        for name in (*METHODS, SCALES, BARE)
-    ]
+    names = (*METHODS, SCALES, BARE)
+    jobs = jobs_of(pruned, networks, seeds, ratios, lambda _: names, MINUTES, arguments, longest="thinet")
     measured = measure("luo2017thinet", jobs, arguments)
-    for key, job in measured.items():
-        row = job["value"]
-        more = f", tuned {row['tuned']:.2%}" if "tuned" in row else ""
-        shown = f"dense {row['dense']:.2%}, cut {row['cut']:.2%}{more}; {row['left']:.3f} of the operations"
-        sys.stdout.write(f"{key}: {shown}, layers off by {layer_error([row]):.3f}\n")
+    show(measured)
     finish("luo2017thinet", PAPER, claims(measured, networks, seeds, ratios), measured, arguments)
 
 

@@ -12,12 +12,11 @@ WikiText: what is measured again is the order of the methods.
 
 from __future__ import annotations
 
-import sys
 from statistics import fmean
 from typing import Any
 
-from _language import NETWORK, PATTERNS, jobs, perplexities
-from _reproduction import Claim, chosen, finish, measure, options
+from _language import PATTERNS, perplexities, run
+from _reproduction import Claim
 
 PAPER = "Sun et al. 2024, A Simple and Effective Pruning Approach for Large Language Models"
 SEEDS = (0,)
@@ -43,13 +42,7 @@ def claims(measured: dict[str, Any]) -> list[Claim]:
 
 def main() -> None:
     """Measure what is missing, print the rows, write the result if it is whole."""
-    arguments = options(__doc__, (NETWORK,), SEEDS).parse_args()
-    _, seeds, _ = chosen(arguments)
-    measured = measure("sun2024wanda", jobs(METHODS, seeds, arguments), arguments)
-    for key, job in measured.items():
-        value = job["value"] if key == "dense" else job["value"]["perplexity"]
-        sys.stdout.write(f"{key}: perplexity {value:.2f}\n")
-    finish("sun2024wanda", PAPER, claims(measured), measured, arguments)
+    run("sun2024wanda", PAPER, __doc__, SEEDS, METHODS, claims)
 
 
 if __name__ == "__main__":
