@@ -56,9 +56,13 @@ TERMS = (
     ("scores normalised per layer", "criteria.normalized"),
     ("sums of criteria", "criteria.weighted"),
     ("calibration data, statistics", "calibrate"),
+    ("diagonal of the Hessian, second derivatives sent backwards", "statistics.FullRecursion"),
+    ("the same without second derivatives of activations", "statistics.Recursion"),
+    ("diagonal of the generalised Gauss-Newton matrix", "statistics.Exact"),
     ("diagonal of the Fisher information, by drawing labels", "statistics.MonteCarlo"),
     ("diagonal of the Hessian, by random signs", "statistics.Hutchinson"),
     ("diagonal of the Gauss-Newton matrix, by random signs", "statistics.HutchinsonGGN"),
+    ("empirical Fisher information, squared gradients", "statistics.EmpiricalFisher"),
     ("uniform pruning", "allocation.uniform"),
     ("global threshold", "allocation.global_"),
     ("ratios by hand", "allocation.fixed"),
@@ -125,11 +129,16 @@ def paper(thing: Any) -> str:
 
 
 def tests(path: str) -> str:
-    """The test file that names a thing most often."""
-    word = re.compile(rf"\b{re.escape(path.rpartition('.')[2])}\(")
-    counts = {file: len(word.findall(file.read_text())) for file in sorted((ROOT / "tests").rglob("test_*.py"))}
-    best = max(counts, key=lambda file: counts[file])
-    return f"`{best.relative_to(ROOT).as_posix()}`" if counts[best] else ""
+    """The test file that calls a thing most often; of what no test calls, the one that names it most often."""
+    files = {file: file.read_text() for file in sorted((ROOT / "tests").rglob("test_*.py"))}
+    name = re.escape(path.rpartition(".")[2])
+    kind = getattr(found(path), "kind", name)  # how `calibrate` is asked for a statistic, or `obd` for a curvature
+    for word in (rf"\b{name}\(", rf'"({name}|{kind}|{kind.removeprefix("curvature_")})"'):
+        counts = {file: len(re.findall(word, text)) for file, text in files.items()}
+        best = max(counts, key=lambda file: counts[file])
+        if counts[best]:
+            return f"`{best.relative_to(ROOT).as_posix()}`"
+    return ""
 
 
 def reproductions(path: str) -> str:

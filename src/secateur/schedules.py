@@ -66,7 +66,7 @@ class Steps:
 
 
 def one_shot(at: int = 0) -> Steps:
-    """Everything at once.
+    """Everything at once: `f = 1` at one step.
 
     Args:
         at: The step.

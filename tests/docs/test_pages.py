@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -80,3 +81,45 @@ def test_every_row_names_its_device_versions_and_commit_and_meets_its_target() -
         assert row["holds"] in ("", "yes")
         if row["target"]:
             assert float(row["median"]) <= float(row["target"].removeprefix("at most "))
+
+
+# what no paper is the first to have, and what handles numbers rather than tensors
+NO_PAPER = {
+    "allocation.fixed",
+    "criteria.elementwise",
+    "criteria.weighted",
+    "reconstruction.errors",
+    "schedules.join",
+    "schedules.linear",
+    "schedules.one_shot",
+    "statistics.FullRecursion",
+    "training.undecayed",
+}
+NUMBERS = ("schedules.", "training.rates.", "training.undecayed", "training.distill")
+METHODS = ("granularity.", "criteria.", "allocation.", "reconstruction.", "statistics.", "schedules.", "training.")
+DATA = {"tasks.fashion", "tasks.smollm"}  # an example would need a file that may not be there
+FORMULA = re.compile(r"^\.\. math::|`[^`]*[=~<][^`]*`|`(max|min|sum) over [^`]*`", re.MULTILINE)
+SHAPE = re.compile(r"^Shapes:|`\([^`]*,[^`]*\)`", re.MULTILINE)
+
+
+def missing(path: str, text: str) -> list[str]:
+    """What the docstring of a term should have and has not."""
+    method = path.startswith(METHODS)
+    wanted = {
+        "formula": not method or path in ("schedules.join", "training.undecayed") or FORMULA.search(text),
+        "shapes": not method or path.startswith(NUMBERS) or SHAPE.search(text),
+        "reference": not method or path in NO_PAPER or "Reference:\n" in text,
+        "example": path in DATA or ">>> " in text,
+    }
+    return [f"{path}: {part}" for part, there in wanted.items() if not there]
+
+
+def test_every_term_leads_to_a_docstring_with_formula_shapes_reference_and_example() -> None:
+    names = script("names")
+    paths = dict.fromkeys(path for _, path in names.TERMS)
+    assert [lack for path in paths for lack in missing(path, inspect.getdoc(names.found(path)) or "")] == []
+
+
+def test_every_term_is_tested_somewhere() -> None:
+    names = script("names")
+    assert [path for path in dict.fromkeys(path for _, path in names.TERMS) if not names.tests(path)] == []

@@ -22,6 +22,9 @@ def erdos_renyi(kernel: bool = True) -> Allocation:
     Returns:
         Allocation: from groups and a sparsity to a sparsity per group.
 
+    Shapes:
+        Weights `(O, I, h, w)` or `(O, I)` to a sparsity of each group, a number.
+
     Reference:
         Mocanu et al. (2018), Scalable Training of Artificial Neural Networks with Adaptive Sparse Connectivity (ER);
         Evci, Gale, Menick, Castro, Elsen (2020), Rigging the Lottery, section 3.1 (ERK).

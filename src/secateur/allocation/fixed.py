@@ -26,6 +26,9 @@ def fixed(sparsities: Mapping[str, float]) -> Allocation:
     Raises:
         BudgetError: A sparsity is not in [0, 1), or none is above 0.
 
+    Shapes:
+        Groups of any shape to a sparsity each, a number.
+
     Example:
         >>> import torch
         >>> groups = {name: Scored(torch.ones(10), 10, torch.ones(10), (10,)) for name in ("conv1", "fc1", "fc2")}

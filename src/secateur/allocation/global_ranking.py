@@ -21,6 +21,9 @@ def global_() -> Allocation:
     Returns:
         Allocation: from groups and a sparsity to a sparsity per group.
 
+    Shapes:
+        Scores `(n_g,)` of each group to a sparsity each, a number.
+
     Reference:
         Frankle, Carbin (2019), The Lottery Ticket Hypothesis, section 4 (global pruning); Blalock et al. (2020), What
         is the State of Neural Network Pruning?, section 2.

@@ -24,6 +24,9 @@ def lamp() -> Allocation:
     Returns:
         Allocation: from groups and a sparsity to a sparsity per group.
 
+    Shapes:
+        Scores `(n_g,)` of each group to a sparsity each, a number.
+
     Reference:
         Lee, Park, Mo, Ahn, Shin (2021), Layer-adaptive Sparsity for the Magnitude-based Pruning, equation 2.
 

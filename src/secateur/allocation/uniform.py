@@ -16,6 +16,9 @@ def uniform() -> Allocation:
     Returns:
         Allocation: from groups and a sparsity to a sparsity per group.
 
+    Shapes:
+        Scores `(n_g,)` of each group to a sparsity each, a number.
+
     Reference:
         Zhu, Gupta (2018), To Prune, or Not to Prune, section 3.
 

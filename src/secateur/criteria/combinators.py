@@ -31,6 +31,9 @@ def normalized(criterion: Criterion, by: By = "mean") -> Criterion:
     Raises:
         UnknownNameError: `by` is none of these.
 
+    Shapes:
+        Scores `(n_units,)`, those of the criterion over one number.
+
     Reference:
         Molchanov, Tyree, Karras, Aila, Kautz (2017), Pruning Convolutional Neural Networks for Resource Efficient
         Inference, section 2.2 (L2 norm of each layer's scores).
@@ -67,6 +70,9 @@ def weighted(*terms: tuple[float, Criterion]) -> Criterion:
 
     Raises:
         SecateurError: No term is given.
+
+    Shapes:
+        Scores `(n_units,)`, as those of every term.
 
     Example:
         >>> ones = Criterion("ones", lambda group: torch.tensor([1.0, 1.0]))

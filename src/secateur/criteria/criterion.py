@@ -94,6 +94,9 @@ def elementwise(
     Returns:
         Criterion: a score per unit.
 
+    Shapes:
+        `f` from a weight and statistics that broadcast with it to that shape; scores `(n_units,)`.
+
     Example:
         >>> square = elementwise(lambda w: w.square(), name="energy")
         >>> from secateur.granularity import filter

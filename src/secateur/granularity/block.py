@@ -18,6 +18,9 @@ def block(rows: int, columns: int) -> Granularity:
     first and input channel last, so that neighbouring columns are neighbouring input channels. Blocks do not cross
     convolution groups; the last block of a row or column of blocks is smaller where the size does not divide.
 
+    Without convolution groups, the weight in row r and column c of that matrix is of unit `u = (r // rows) ceil(h w I /
+    columns) + c // columns`.
+
     Args:
         rows: Output channels in a block, e.g. 4 in a 4 x 1 block.
         columns: im2col columns in a block.
@@ -27,6 +30,9 @@ def block(rows: int, columns: int) -> Granularity:
 
     Raises:
         BudgetError: A size below 1.
+
+    Shapes:
+        A weight `(O, I, h, w)`, read as a matrix `(O, h w I)`, has `(ceil(O / rows) ceil(h w I / columns),)` units.
 
     Reference:
         Narang, Undersander, Diamos (2017), Block-Sparse Recurrent Neural Networks.

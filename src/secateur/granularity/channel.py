@@ -88,6 +88,10 @@ def channel(
         ModelError: When it is called, if the model is wrapped or scripted, fails on the example, or takes too long; the
             message says where it was.
 
+    Shapes:
+        A group of n units holds n slices, or a multiple, of axis 0 of the weights `(O, I, h, w)` that make them, of
+        axis 1 of those that read them, and of biases and norms `(O,)`.
+
     Reference:
         Fang, Ma, Song, Mi, Wang (2023), DepGraph: Towards Any Structural Pruning, section 3, for the problem.
 
@@ -111,12 +115,17 @@ def head(example: Any, *, minimum: Pick = 1) -> Granularity:
     A head takes its rows of the projections along, those of queries, keys and values, and its columns of the projection
     behind. Where several queries share a key and a value, they leave together. Everything else stays.
 
+    Head u of size d takes the rows `u d <= r < (u + 1) d`.
+
     Args:
         example: Inputs of a batch, as the model takes them.
         minimum: So many heads stay at least, of all groups or by name.
 
     Returns:
         Granularity: one group for each attention whose heads can leave.
+
+    Shapes:
+        Of H heads of size d: rows of projections `(H d, I)`, columns of the one behind, `(O, H d)`; `(H,)` units.
 
     Reference:
         Michel, Levy, Neubig (2019), Are Sixteen Heads Really Better than One?, section 2.

@@ -13,8 +13,13 @@ def filter() -> Granularity:  # noqa: A001  the field's word
     filters of the last layer are the model's outputs: exclude it. To take channels away together with all that
     depends on them, the layers have to be coupled.
 
+    The weight at (o, i, y, x) is of unit `u = o`.
+
     Returns:
         Granularity: a weight O x I x h x w has `O` units, numbered as the output channels.
+
+    Shapes:
+        A weight `(O, I, h, w)` or `(O, I)` has `(O,)` units in one scope.
 
     Reference:
         Li, Kadav, Durdanovic, Samet, Graf (2017), Pruning Filters for Efficient ConvNets.

@@ -9,9 +9,14 @@ from secateur.units import Units
 def input_channel() -> Granularity:
     """Every input channel of a layer (a column, in a linear layer) is a unit.
 
+    The weight at (o, i, y, x) is of unit `u = i`; in group g of a grouped convolution `u = g I + i`.
+
     Returns:
         Granularity: a weight O x I x h x w has `I` units (times the groups of a grouped convolution), numbered as the
         input channels.
+
+    Shapes:
+        A weight `(O, I, h, w)` or `(O, I)` has `(I,)` units in one scope.
 
     Reference:
         He, Zhang, Sun (2017), Channel Pruning for Accelerating Very Deep Neural Networks, section 3.1.

@@ -11,8 +11,13 @@ def kernel() -> Granularity:
 
     A linear layer has no kernel and stays as it is (its kernels would be single weights).
 
+    The weight at (o, i, y, x) is of unit `u = o I + i`.
+
     Returns:
         Granularity: a weight O x I x h x w has `O I` units.
+
+    Shapes:
+        A weight `(O, I, h, w)` has `(O I,)` units in one scope.
 
     Reference:
         Mao et al. (2017), Exploring the Granularity of Sparsity in Convolutional Neural Networks.

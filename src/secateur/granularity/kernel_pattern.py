@@ -31,9 +31,9 @@ PCONV_PATTERNS = (
 def kernel_pattern(patterns: Sequence[Sequence[int]] = PCONV_PATTERNS, kernel: Sizes = (3, 3)) -> Granularity:
     """Every kernel keeps the weights of one pattern; which one, the criterion decides.
 
-    A unit is one pattern of one kernel, and units overlap: a weight stays while a pattern that stays has it. One of
-    the P units of each kernel stays, so the sparsity of weights is fixed: `1 - |pattern| / (h w)`. Leave the budget
-    out. Layers with another kernel stay as they are.
+    A unit is one pattern of one kernel, `u = (o I + i) P + p` for pattern p of P and kernel (o, i), and units overlap:
+    a weight stays while a pattern that stays has it. One of the P units of each kernel stays, so the sparsity of
+    weights is fixed: `1 - |pattern| / (h w)`. Leave the budget out. Layers with another kernel stay as they are.
 
     Args:
         patterns: For each pattern the positions it keeps, counted row-major in the kernel. Together they must reach
@@ -46,6 +46,9 @@ def kernel_pattern(patterns: Sequence[Sequence[int]] = PCONV_PATTERNS, kernel: S
     Raises:
         PlanError: A position is outside the kernel, or in no pattern, or the patterns differ in size: the largest would
             win everywhere.
+
+    Shapes:
+        A weight `(O, I, h, w)` has `(O I P,)` units in `O I` scopes.
 
     Reference:
         Ma et al. (2020), PCONV: The Missing but Desirable Sparsity in DNN Weight Pruning; Niu et al. (2020), PatDNN.
@@ -84,7 +87,8 @@ def natural_patterns(
 ) -> tuple[Sizes, ...]:
     """The patterns that a model's kernels take by themselves, most frequent first.
 
-    A kernel's natural pattern is its centre and the `entries - 1` largest magnitudes beside it. Where the `count`
+    A kernel's natural pattern is its centre and the `entries - 1` largest magnitudes beside it: of all patterns P with
+    the centre and `|P| = entries` the one of the largest `sum over p in P of |w_p|`. Where the `count`
     most frequent ones leave a position out, the rarest of them give way to the most frequent that has it.
 
     Args:
@@ -99,6 +103,9 @@ def natural_patterns(
     Raises:
         ModelError: The model has no kernels of that size.
         PlanError: `count` patterns of `entries` weights cannot reach every position of the kernel.
+
+    Shapes:
+        Kernels `(h, w)` of weights `(O, I, h, w)`; `count` patterns of `entries` positions from 0 to `h w - 1`.
 
     Reference:
         Niu et al. (2020), PatDNN: Achieving Real-Time DNN Execution on Mobile Devices with Pattern-based Weight

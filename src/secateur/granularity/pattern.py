@@ -28,6 +28,9 @@ def pattern(n: int, m: int) -> Granularity:
     Raises:
         BudgetError: Not `1 <= n <= m`.
 
+    Shapes:
+        A weight `(O, I, h, w)` has `(O h w I,)` units in `O h w I / m` scopes.
+
     Reference:
         Mishra et al. (2021), Accelerating Sparse Deep Neural Networks, section 3.
 

@@ -18,6 +18,8 @@ def vector(axis: Axis = "row") -> Granularity:
     In a kernel of height h and width w a row has w weights and a column h. A one-dimensional kernel is one row; a
     linear layer has no kernel and stays as it is.
 
+    The weight at (o, i, y, x) is of row `u = (o I + i) h + y`, or of column `u = (o I + i) w + x`.
+
     Args:
         axis: `"row"` or `"column"`.
 
@@ -26,6 +28,9 @@ def vector(axis: Axis = "row") -> Granularity:
 
     Raises:
         UnknownNameError: `axis` is neither.
+
+    Shapes:
+        A weight `(O, I, h, w)` has `(O I h,)` rows or `(O I w,)` columns in one scope.
 
     Reference:
         Mao, Han, Pool, Li, Liu, Wang, Dally (2017), Exploring the Granularity of Sparsity in Convolutional Neural

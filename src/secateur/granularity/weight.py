@@ -16,6 +16,8 @@ def weight(per_output: bool = False) -> Granularity:
     The most freedom, hence the highest sparsity at equal accuracy, and the least regular: speed needs a kernel for
     unstructured sparsity.
 
+    The weight at (o, i, y, x) is unit `u = ((o I + i) h + y) w + x`, with `per_output` `u = ((o h + y) w + x) I + i`.
+
     Args:
         per_output: Whether weights compete only with those that make the same output channel, so that every row of a
             linear layer loses equally many.
@@ -23,6 +25,9 @@ def weight(per_output: bool = False) -> Granularity:
     Returns:
         Granularity: `W` of n weights has n units, numbered in memory order, or row by row of the im2col matrix where
         rows are scopes.
+
+    Shapes:
+        A weight `(O, I, h, w)` has `O I h w` units in one scope, or in `O` scopes of `I h w`.
 
     Reference:
         Han, Pool, Tran, Dally (2015), Learning both Weights and Connections for Efficient Neural Networks; Sun, Liu,

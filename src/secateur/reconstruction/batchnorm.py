@@ -37,6 +37,9 @@ def reestimate(model: Model, data: Iterable[Any], *, inplace: bool = False) -> M
         DataError: There is no batch.
         ModelError: A batch gives a batch norm a single value for each channel, of which there is no variance.
 
+    Shapes:
+        Of a batch norm with C channels, mean and variance `(C,)`.
+
     Reference:
         Li, Wu, Su, Wang (2020), EagleEye: Fast Sub-net Evaluation for Efficient Neural Network Pruning.
 

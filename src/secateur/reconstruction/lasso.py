@@ -69,6 +69,9 @@ def lasso(
     Raises:
         SecateurError: A number is out of range.
 
+    Shapes:
+        At P points, with n units of d columns: X `(P, n d)`, W `(n d, O)`, Y `(P, O)`, beta `(n,)`.
+
     Reference:
         He, Zhang, Sun (2017), Channel Pruning for Accelerating Very Deep Neural Networks, sections 3.1 to 3.3.
 

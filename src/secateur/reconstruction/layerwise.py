@@ -28,8 +28,8 @@ from secateur.units import Units
 def layerwise(criterion: Criterion, *, stages: str | None = AUTO) -> Selection:
     """A criterion applied to one layer after the other, in forward order.
 
-    Before a layer is scored, its statistics are measured on the model in which the layers before it are pruned. So a
-    layer is judged by the inputs that it will get. The batches are held in memory and pass more than once.
+    `score(u) = criterion(W, statistics of X')`, X' the layer's inputs in the model whose earlier layers are pruned. So
+    a layer is judged by the inputs that it will get. The batches are held in memory and pass more than once.
 
     Args:
         criterion: Any whose statistics look at single layers, such as Wanda's `|w| * input_norm`.
@@ -41,6 +41,9 @@ def layerwise(criterion: Criterion, *, stages: str | None = AUTO) -> Selection:
     Raises:
         DataError: The criterion needs a statistic of the whole model, such as one that needs a loss.
         UnknownNameError: The criterion needs a statistic that there is not.
+
+    Shapes:
+        Scores `(n_units,)` of a layer, from its weight and statistics of the weight's shape or its inputs' `(I,)`.
 
     Reference:
         Sun, Liu, Bair, Kolter (2024), A Simple and Effective Pruning Approach for Large Language Models, section 3.

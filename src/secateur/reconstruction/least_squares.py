@@ -48,6 +48,9 @@ def least_squares(
     Returns:
         Refit: for `Pruner(..., refit=least_squares())`, which then needs data.
 
+    Shapes:
+        At P points: X `(P, I h w)`, W' `(I h w, O)`, b `(O,)`, Y `(P, O)`.
+
     Reference:
         He, Zhang, Sun (2017), Channel Pruning for Accelerating Very Deep Neural Networks, section 3.1, step (ii).
 
@@ -123,7 +126,7 @@ def errors(
 ) -> dict[str, float]:
     """How far each layer's outputs are from what they were.
 
-    `|Y - Y'|^2 / |Y - mean Y|^2` over sampled points, of each output of a layer in units of the norm behind it.
+    `error = |Y - Y'|^2 / |Y - mean Y|^2` over sampled points, of each output of a layer in units of the norm behind it.
 
     Args:
         model: The whole model.
@@ -134,6 +137,9 @@ def errors(
 
     Returns:
         By name of the layer, in the order in which they run; outputs that have left do not count.
+
+    Shapes:
+        Y and Y' `(P, O)` at P points, for a number of each layer.
 
     Example:
         >>> fc = nn.Linear(2, 1, bias=False)

@@ -100,6 +100,8 @@ def permuted(
 ) -> Permuted[Model]:
     """Order channels such that N:M by magnitude keeps more, and the model computes what it did.
 
+    `max over permutations p of the sum over rows and runs of m columns of W[:, p] of the n largest |w|`
+
     The input channels of a layer are permuted; with them, through the groups of `granularity.channel(example)`, the
     outputs of what makes them, the norms between, and the inputs of every other layer that reads them. Only channels
     that are alike move: where a unit of a group has more or other slices than most, it stays. Whether the model
@@ -120,6 +122,9 @@ def permuted(
 
     Raises:
         ModelError: The granularity fixes no pattern, or fits no layer.
+
+    Shapes:
+        W `(O, h w I)` with its columns of one kernel position permuted alike: one permutation `(I,)` for a group.
 
     Reference:
         Pool, Yu (2021), Channel Permutations for N:M Sparsity, sections 3 and 4.

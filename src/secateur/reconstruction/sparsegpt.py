@@ -54,6 +54,9 @@ def sparsegpt(*, block: int = 128, damping: float = 0.01, stages: str | None = A
     Raises:
         SecateurError: `block` is below 1 or `damping` below 0.
 
+    Shapes:
+        W `(O, C)` with C = I h w columns, X `(positions, C)`, H and U `(C, C)`.
+
     Reference:
         Frantar, Alistarh (2023), SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot, algorithm 1.
 

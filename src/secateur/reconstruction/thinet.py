@@ -56,6 +56,9 @@ def thinet(
     Raises:
         SecateurError: There is no such fit, or a number is out of range.
 
+    Shapes:
+        At P points, with n units: each z `(P, O)`, their products `(n, n)`, the scales `(n,)`.
+
     Reference:
         Luo, Wu, Lin (2017), ThiNet: A Filter Level Pruning Method for Deep Neural Network Compression, section 3.2,
         algorithm 1 and equation 7.

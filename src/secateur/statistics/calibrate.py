@@ -109,6 +109,9 @@ def calibrate(
         DataError: No batch came, a loss is missing, or a statistic is not finite.
         UnknownNameError: No such statistic.
 
+    Shapes:
+        Gradients and curvatures have the shapes of parameters, an input norm `(I,)`, statistics of units `(n_units,)`.
+
     Example:
         The gradient of the mean of `2 w` over two samples, 1 and 3, is `(1 + 3) / 2`:
 

@@ -15,9 +15,24 @@ class EmpiricalFisher(DiagonalCurvature):
 
     Cheap, and not the curvature: it vanishes where the network fits the data, and grows with the square of the loss.
 
+    Shapes:
+        h has the shape of each parameter.
+
     Reference:
         Kunstner, Balles, Hennig (2019), Limitations of the Empirical Fisher Approximation for Natural Gradient
         Descent, section 2.
+
+    Example:
+        The samples have the gradients (4, 0) and (0, 18); their squares are not the curvature, which is (1, 9):
+
+        >>> import torch
+        >>> from secateur.statistics import calibrate
+        >>> line = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = line.weight.data.copy_(torch.tensor([[2.0, 1.0]]))
+        >>> data = [(torch.tensor([[1.0, 0.0], [0.0, 3.0]]), None)]
+        >>> found = calibrate(line, data, ["curvature_empirical_fisher"], loss=lambda y, _: y.square().mean())
+        >>> found.of("curvature_empirical_fisher", "weight").round()
+        tensor([[  8., 162.]])
     """
 
     kind = "curvature_empirical_fisher"

@@ -34,8 +34,22 @@ class Hutchinson(DiagonalCurvature):
     Raises:
         SecateurError: `probes` is less than 1.
 
+    Shapes:
+        v, H v and h have the shape of each parameter.
+
     Reference:
         Bekas, Kokiopoulou, Saad (2007), An Estimator for the Diagonal of a Matrix, section 2.
+
+    Example:
+        The mean loss is `(w0^2 + 9 w1^2) / 2`; where the matrix is diagonal every probe is exact:
+
+        >>> from secateur.statistics import calibrate
+        >>> line = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = line.weight.data.copy_(torch.tensor([[2.0, 1.0]]))
+        >>> data = [(torch.tensor([[1.0, 0.0], [0.0, 3.0]]), None)]
+        >>> found = calibrate(line, data, ["curvature_hutchinson"], loss=lambda y, _: y.square().mean())
+        >>> found.of("curvature_hutchinson", "weight")
+        tensor([[1., 9.]])
     """
 
     kind = "curvature_hutchinson"
@@ -135,8 +149,22 @@ class HutchinsonGGN(Hutchinson):
     though that diagonal is not. It takes any loss and any number of outputs. The standard error is
     `curvature_hutchinson_ggn_error`.
 
+    Shapes:
+        v and h have the shape of each parameter; J v that of the outputs.
+
     Reference:
         Schraudolph (2002), Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent, section 3.
+
+    Example:
+        The mean loss is `(w0^2 + 9 w1^2) / 2`; where the matrix is diagonal every probe is exact:
+
+        >>> from secateur.statistics import calibrate
+        >>> line = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = line.weight.data.copy_(torch.tensor([[2.0, 1.0]]))
+        >>> data = [(torch.tensor([[1.0, 0.0], [0.0, 3.0]]), None)]
+        >>> found = calibrate(line, data, ["curvature_hutchinson_ggn"], loss=lambda y, _: y.square().mean())
+        >>> found.of("curvature_hutchinson_ggn", "weight")
+        tensor([[1., 9.]])
     """
 
     kind = "curvature_hutchinson_ggn"

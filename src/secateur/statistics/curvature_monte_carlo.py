@@ -27,9 +27,23 @@ class MonteCarlo(DiagonalCurvature):
     Raises:
         SecateurError: `samples` is less than 1.
 
+    Shapes:
+        h has the shape of each parameter.
+
     Reference:
         Martens, Grosse (2015), Optimizing Neural Networks with Kronecker-factored Approximate Curvature, section 5;
         Dangel, Kunstner, Hennig (2020), BackPACK: Packing more into Backprop, section 3.
+
+    Example:
+        The mean loss is `(w0^2 + 9 w1^2) / 2`; with one output every draw is exact:
+
+        >>> from secateur.statistics import calibrate
+        >>> line = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = line.weight.data.copy_(torch.tensor([[2.0, 1.0]]))
+        >>> data = [(torch.tensor([[1.0, 0.0], [0.0, 3.0]]), None)]
+        >>> found = calibrate(line, data, ["curvature_monte_carlo"], loss=lambda y, _: y.square().mean())
+        >>> found.of("curvature_monte_carlo", "weight")
+        tensor([[1., 9.]])
     """
 
     kind = "curvature_monte_carlo"

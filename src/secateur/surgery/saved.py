@@ -94,6 +94,16 @@ def restore(path: str | os.PathLike[str], model: Model) -> Model:
 
     Raises:
         PlanError: The file is missing, damaged, of another kind, or does not fit the model; the message says where.
+
+    Example:
+        The file holds two of the four outputs:
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(nn.Linear(3, 2), f"{folder}/small.safetensors")
+        ...     again = restore(f"{folder}/small.safetensors", nn.Linear(3, 4))
+        >>> again
+        Linear(in_features=3, out_features=2, bias=True)
     """
     classes, tensors, held, held_floats = _read(Path(path))
     mine = _tensors(model)

@@ -39,6 +39,9 @@ def adjusted_dropout(model: nn.Module, plan: Plan, example: Any) -> Generator[Ma
         ModelError: No dropout of the model is fed by a layer of the plan.
         PlanError: The plan does not fit the model.
 
+    Shapes:
+        C counts entries of the weight `(O, I, h, w)` of a layer; a rate is a number.
+
     Reference:
         Han et al. (2015), Learning both Weights and Connections for Efficient Neural Networks, section 3.2, equation 2.
 

@@ -30,10 +30,10 @@ OBSERVED = frozenset({"gradient", "squared_gradient", "movement", "taylor_groups
 class GradualPruning:
     """Prunes a model along a schedule while any loop trains it, and keeps zeros zero.
 
-    At the steps where the schedule names a fraction, the pruner makes a new plan for that fraction of the budget;
+    At the steps where the schedule names a fraction f, the pruner makes a new plan for that fraction of the budget;
     what was removed stays removed. After every step of the optimizer the removed weights are set to zero again,
-    whatever momentum, weight decay or an adaptive optimizer did to them. The model itself stays plain: nothing is
-    hung on it.
+    whatever momentum, weight decay or an adaptive optimizer did to them: `w <- M_t * w`, `M_t = plan(f(t) * budget)`.
+    The model itself stays plain: nothing is hung on it.
 
     ```python
     loss.backward()
@@ -52,6 +52,9 @@ class GradualPruning:
     Raises:
         ModelError: The pruner's method is not a criterion.
         DataError: The criterion needs statistics that training does not yield.
+
+    Shapes:
+        Masks of the shapes of the parameters, units `(n_units,)` of each group.
 
     Reference:
         Zhu, Gupta (2018), To Prune, or Not to Prune; Han et al. (2015), Learning both Weights and Connections.

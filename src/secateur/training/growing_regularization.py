@@ -24,8 +24,8 @@ class GrowingRegularization:
     r"""Chooses what leaves, pushes it towards zero with a growing L2 penalty, and removes it when that is done.
 
     GReg-1, the default: the pruner chooses at the first step, by the weights as they are. From then on the gradient of
-    everything that is to leave grows by lambda * w, with lambda = min(ceiling, delta * (floor(step / every) + 1)); when
-    the ceiling is reached and `hold` more steps went by, it is removed and its zeros are kept.
+    everything that is to leave grows by `lambda * w`, with `lambda = min(ceiling, delta * (floor(step / every) + 1))`;
+    when the ceiling is reached and `hold` more steps went by, it is removed and its zeros are kept.
 
     GReg-2, with `pick_ceiling` above 0: first all that is free to leave is penalised alike, with a strength that grows
     by `pick_delta` up to `pick_ceiling`; only then the pruner chooses. Under one and the same penalty the weights that
@@ -57,6 +57,9 @@ class GrowingRegularization:
         ModelError: The pruner's method is not a criterion.
         DataError: The criterion needs statistics, and there are none.
         RunError: A number is out of range.
+
+    Shapes:
+        Gradients and masks of the shapes of the parameters, units `(n_units,)` of each group.
 
     Reference:
         Wang, Qin, Zhang, Fu (2021), Neural Pruning via Growing Regularization, section 3, GReg-1 and GReg-2.

@@ -25,6 +25,9 @@ class KeepZeros:
     Raises:
         PlanError: The plan does not fit the model.
 
+    Shapes:
+        M and w have the shape of the parameter.
+
     Reference:
         Han et al. (2015), Learning both Weights and Connections, section 3.1: the weights that stay are retrained,
         the others stay zero.

@@ -85,7 +85,7 @@ def steps(at: Sequence[float], *, divide_by: float = 10) -> Rate:
 
 
 def rewound(rate: Rate, epoch: float) -> Rate:
-    """The rate of an earlier run from one of its epochs on: learning-rate rewinding.
+    """The rate of an earlier run from one of its epochs on, learning-rate rewinding: `f'(e) = f(epoch + e)`.
 
     A pruned network that is trained with it for the rest of that run's epochs sees the large rates of the dense
     training once more, with the weights it has now.

@@ -13,7 +13,7 @@ from secateur.plan import Plan
 
 
 def rewind(model: nn.Module, early: Mapping[str, Tensor], plan: Plan) -> None:
-    """Put a model back to an earlier state of its own training, and remove what a plan removes.
+    """Put a model back to an earlier state of its own training, and remove what a plan removes: `w <- M * w_early`.
 
     With the state of step 0 this is the lottery ticket's initialisation; with one a little later it is what large
     networks need. Train on with `rates.rewound` of the dense run's rate from that epoch on. (To keep the weights and
@@ -27,6 +27,9 @@ def rewind(model: nn.Module, early: Mapping[str, Tensor], plan: Plan) -> None:
     Raises:
         ModelError: The state is that of another model, which is untouched then.
         PlanError: The plan does not fit the model, which is untouched then.
+
+    Shapes:
+        Every value of `early` has the shape of the parameter or buffer of its name.
 
     Reference:
         Frankle, Carbin (2019), The Lottery Ticket Hypothesis, section 1; Frankle, Dziugaite, Roy, Carbin (2020), Linear

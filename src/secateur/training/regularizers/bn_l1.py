@@ -38,6 +38,9 @@ def bn_l1(strength: float, *, norms: Norms = BATCH_NORMS) -> Regularizer:
         RunError: If `strength` is negative or not finite.
         ModelError: When called, if the model has no such norm with a scale.
 
+    Shapes:
+        Scales `(C,)` of each norm to a scalar.
+
     Reference:
         Liu, Li, Shen, Huang, Yan, Zhang (2017), Learning Efficient Convolutional Networks through Network Slimming,
         section 3, equation 1.

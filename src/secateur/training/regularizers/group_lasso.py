@@ -38,6 +38,9 @@ def group_lasso(strength: float, units: Mapping[str, Units], *, roles: Collectio
         RunError: If `strength` is negative or not finite.
         PlanError: If no group has a parameter of these roles.
 
+    Shapes:
+        Norms `(n_units,)` of each group to a scalar.
+
     Reference:
         M. Yuan, Y. Lin, *Model selection and estimation in regression with grouped variables*,
         J. R. Statist. Soc. B 68, 2006, equation 2.1 with K_j = p_j I; W. Wen, C. Wu, Y. Wang,

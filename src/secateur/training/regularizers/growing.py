@@ -111,6 +111,9 @@ def growing(what: Plan | Mapping[str, Units], *, delta: float = 1e-4, every: int
         RunError: A number is out of range.
         PlanError: Nothing is penalised: the plan removes nothing, or all groups are frozen.
 
+    Shapes:
+        The removed entries of parameters of any shape to a scalar.
+
     Reference:
         Wang, Qin, Zhang, Fu (2021), Neural Pruning via Growing Regularization, section 3, GReg-1; the defaults are
         those of the authors' code for ImageNet.

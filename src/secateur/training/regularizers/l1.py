@@ -28,6 +28,9 @@ def l1(strength: float) -> Regularizer:
     Raises:
         RunError: If `strength` is negative or not finite.
 
+    Shapes:
+        Weights of any shape to a scalar.
+
     Reference:
         R. Tibshirani, *Regression Shrinkage and Selection via the Lasso*, J. R. Statist. Soc. B
         58, 1996, section 2.

@@ -29,6 +29,9 @@ def l2(strength: float) -> Regularizer:
     Raises:
         RunError: If `strength` is negative or not finite.
 
+    Shapes:
+        Weights of any shape to a scalar.
+
     Reference:
         S. Han, J. Pool, J. Tran, W. J. Dally, *Learning both Weights and Connections for Efficient
         Neural Networks*, NeurIPS 2015, section 3.1, compares it with L1 before pruning.

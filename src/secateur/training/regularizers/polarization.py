@@ -43,6 +43,9 @@ def polarization(strength: float, t: float = 1.2, *, bound: float = 1.0, norms: 
         RunError: If `strength` is negative or not finite, `t` is not in [-2, 2], or `bound` is not above 0.
         ModelError: When called, if the model has no such norm with a scale.
 
+    Shapes:
+        Scales `(C,)` of all norms, joined, to a scalar.
+
     Reference:
         Zhuang, Zhang, Huang, Zeng, Shuang, Li (2020), Neuron-level Structured Pruning using Polarization Regularizer,
         section 3, equation 2.

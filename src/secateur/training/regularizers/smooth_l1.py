@@ -42,6 +42,9 @@ def smooth_l1(strength: float, beta: float = 0.01, *, of: Of = "scales", norms: 
         RunError: If `strength` or `beta` is negative or not finite, or `of` is neither of the two.
         ModelError: When called, if the model has nothing of the kind.
 
+    Shapes:
+        Scales `(C,)` of each norm, or weights of any shape, to a scalar.
+
     Reference:
         Liu, Li, Shen, Huang, Yan, Zhang (2017), Learning Efficient Convolutional Networks through Network Slimming,
         section 3, which names it as an option; Schmidt, Fung, Rosales (2007), Fast Optimization Methods for L1
