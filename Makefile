@@ -40,7 +40,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@rm -f $@
 	@echo "Installing secateur and its tools into $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip install -qq -c constraints.txt hatchling editables
-	@$(BIN)/python -m pip install -qq -c constraints.txt --no-build-isolation -e '.[dev,docs]'
+	@$(BIN)/python -m pip install -qq -c constraints.txt --no-build-isolation -e '.[dev,docs,language]'
 	@touch $@
 
 demo: $(STAMP) ## prune a small network and write runs/demo

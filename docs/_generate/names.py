@@ -102,6 +102,7 @@ TERMS = (
     ("Fashion-MNIST", "tasks.fashion"),
     ("a small language model, SmolLM2", "tasks.smollm"),
     ("perplexity", "tasks.perplexity"),
+    ("unwanted mail, MiniLM", "tasks.spam"),
     ("LeNet-300-100", "tasks.networks.lenet_300_100"),
     ("LeNet-5", "tasks.networks.lenet_5"),
     ("VGG", "tasks.networks.vgg_small"),

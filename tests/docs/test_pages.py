@@ -97,7 +97,7 @@ NO_PAPER = {
 }
 NUMBERS = ("schedules.", "training.rates.", "training.undecayed", "training.distill")
 METHODS = ("granularity.", "criteria.", "allocation.", "reconstruction.", "statistics.", "schedules.", "training.")
-DATA = {"tasks.fashion", "tasks.smollm"}  # an example would need a file that may not be there
+DATA = {"tasks.fashion", "tasks.smollm", "tasks.spam"}  # an example would need a file that may not be there
 FORMULA = re.compile(r"^\.\. math::|`[^`]*[=~<][^`]*`|`(max|min|sum) over [^`]*`", re.MULTILINE)
 SHAPE = re.compile(r"^Shapes:|`\([^`]*,[^`]*\)`", re.MULTILINE)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from torch.utils.data import TensorDataset
 
 from secateur.errors import DataError
 from secateur.tasks import Task, load_task, loader, perplexity
-from secateur.tasks.data import SOURCES, locate
 from secateur.tasks.smollm import WINDOWS, cross_entropy, log_likelihood, split, windows
+from tests.pretrained import needed
 
 
 def topics() -> Any:
@@ -62,7 +61,7 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     def refuse(name: str) -> Any:
         raise ImportError(name=name)
 
-    monkeypatch.setattr(sys.modules["secateur.tasks.smollm"], "import_module", refuse)
+    monkeypatch.setattr(sys.modules["secateur.tasks.pretrained"], "import_module", refuse)
     with pytest.raises(DataError, match=r"needs gguf: pip install 'secateur\[language\]'"):
         load_task("smollm", data_dir=tmp_path)
 
@@ -70,12 +69,7 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # what other packages warn of is theirs
 def test_the_model_predicts_text() -> None:
-    if any(find_spec(name) is None for name in ("transformers", "gguf", "accelerate")):
-        pytest.skip("the extra `language` is not installed")
-    try:
-        locate(SOURCES["smollm2-135m-instruct"])
-    except DataError as error:
-        pytest.skip(str(error))
+    needed("smollm2-135m-instruct")
     task = load_task("smollm")
     model = task.model()
     inputs, targets = (part[:2] for part in task.validation.tensors)  # type: ignore[attr-defined]

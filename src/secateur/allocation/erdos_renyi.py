@@ -27,7 +27,7 @@ def erdos_renyi(kernel: bool = True) -> Allocation:
 
     Reference:
         Mocanu et al. (2018), Scalable Training of Artificial Neural Networks with Adaptive Sparse Connectivity (ER);
-        Evci, Gale, Menick, Castro, Elsen (2020), Rigging the Lottery, section 3.1 (ERK).
+        Evci, Gale, Menick, Castro, Elsen (2020), Rigging the Lottery, section 3 (ERK).
 
     Example:
         Two linear layers, 10 x 10 and 10 x 40, half of all 500 weights to stay: densities stand as 20/100 to 50/400.

@@ -28,7 +28,7 @@ def lamp() -> Allocation:
         Scores `(n_g,)` of each group to a sparsity each, a number.
 
     Reference:
-        Lee, Park, Mo, Ahn, Shin (2021), Layer-adaptive Sparsity for the Magnitude-based Pruning, equation 2.
+        Lee, Park, Mo, Ahn, Shin (2021), Layer-adaptive Sparsity for the Magnitude-based Pruning.
 
     Example:
         Magnitudes 1, 2, 3 become 1/14, 4/13 and 1:

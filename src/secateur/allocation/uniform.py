@@ -20,7 +20,7 @@ def uniform() -> Allocation:
         Scores `(n_g,)` of each group to a sparsity each, a number.
 
     Reference:
-        Zhu, Gupta (2018), To Prune, or Not to Prune, section 3.
+        Zhu, Gupta (2018), To Prune, or Not to Prune.
 
     Example:
         >>> import torch

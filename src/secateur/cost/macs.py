@@ -16,7 +16,7 @@ def macs() -> CostModel:
         CostModel: a workload's `Cost(macs=...)`.
 
     Reference:
-        Sze, Chen, Yang, Emer (2017), Efficient Processing of Deep Neural Networks, section II.
+        Sze, Chen, Yang, Emer (2017), Efficient Processing of Deep Neural Networks: A Tutorial and Survey.
 
     Example:
         A 3 x 3 convolution from 1 to 2 channels, 8 x 8 positions: 3 x 3 x 1 x 2 x 8 x 8.

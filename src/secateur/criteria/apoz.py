@@ -28,7 +28,7 @@ def apoz() -> Criterion:
 
     Reference:
         Hu, Peng, Tai, Tang (2016), Network Trimming: A Data-Driven Neuron Pruning Approach towards Efficient Deep
-        Architectures, equation 1.
+        Architectures.
 
     Example:
         Two samples of three channels of 4 x 4 with 5, 5, 6 and 6, 7, 8 zeros: 11, 12 and 14 of 32 are zero, so the

@@ -36,7 +36,7 @@ def normalized(criterion: Criterion, by: By = "mean") -> Criterion:
 
     Reference:
         Molchanov, Tyree, Karras, Aila, Kautz (2017), Pruning Convolutional Neural Networks for Resource Efficient
-        Inference, section 2.2 (L2 norm of each layer's scores).
+        Inference (L2 norm of each layer's scores).
 
     Example:
         >>> fixed = Criterion("fixed", lambda group: torch.tensor([1.0, 3.0]))

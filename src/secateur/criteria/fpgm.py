@@ -31,7 +31,7 @@ def fpgm() -> Criterion:
 
     Reference:
         He, Liu, Wang, Hu, Yang (2019), Filter Pruning via Geometric Median for Deep Convolutional Neural Networks
-        Acceleration, section 3.
+        Acceleration.
 
     Example:
         Three filters on a line, 5 apart: the one in the middle goes first, though another is smaller.

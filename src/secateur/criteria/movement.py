@@ -21,7 +21,7 @@ def movement() -> Criterion:
         Criterion: scores `(n_units,)` in the loss's unit. It needs the gradients of a loss.
 
     Reference:
-        Sanh, Wolf, Rush (2020), Movement Pruning: Adaptive Sparsity by Fine-Tuning, section 3.
+        Sanh, Wolf, Rush (2020), Movement Pruning: Adaptive Sparsity by Fine-Tuning, section 4, equation 3.
 
     Example:
         `y = 2 w0 + w1`, to be larger: a step uphill grows w0 = 1 and shrinks w1 = -1.

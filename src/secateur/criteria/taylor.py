@@ -38,9 +38,9 @@ def taylor(over: Over = "weights") -> Criterion:
         UnknownNameError: `over` is none of these.
 
     Reference:
-        Molchanov, Mallya, Tyree, Frosio, Kautz (2019), Importance Estimation for Neural Network Pruning, section 3;
+        Molchanov, Mallya, Tyree, Frosio, Kautz (2019), Importance Estimation for Neural Network Pruning;
         Molchanov, Tyree, Karras, Aila, Kautz (2017), Pruning Convolutional Neural Networks for Resource Efficient
-        Inference, section 2.2.
+        Inference.
 
     Example:
         The loss `y`, `y = 2 x0 - x1`: at x = (1, 3) the products g w are 2 and -3, which together cancel in part.

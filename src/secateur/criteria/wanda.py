@@ -20,7 +20,7 @@ def wanda() -> Criterion:
         Criterion: scores `(n_units,)`, in the unit of the layer's outputs.
 
     Reference:
-        Sun, Liu, Bair, Kolter (2024), A Simple and Effective Pruning Approach for Large Language Models, equation 1.
+        Sun, Liu, Bair, Kolter (2024), A Simple and Effective Pruning Approach for Large Language Models.
 
     Example:
         The second input is seen at 3 and 4, so its norm is 5, and the smaller weight on it matters more:

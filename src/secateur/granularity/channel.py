@@ -93,7 +93,7 @@ def channel(
         axis 1 of those that read them, and of biases and norms `(O,)`.
 
     Reference:
-        Fang, Ma, Song, Mi, Wang (2023), DepGraph: Towards Any Structural Pruning, section 3, for the problem.
+        Fang, Ma, Song, Mi, Wang (2023), DepGraph: Towards Any Structural Pruning, for the problem.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))

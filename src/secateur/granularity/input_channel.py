@@ -19,7 +19,7 @@ def input_channel() -> Granularity:
         A weight `(O, I, h, w)` or `(O, I)` has `(I,)` units in one scope.
 
     Reference:
-        He, Zhang, Sun (2017), Channel Pruning for Accelerating Very Deep Neural Networks, section 3.1.
+        He, Zhang, Sun (2017), Channel Pruning for Accelerating Very Deep Neural Networks.
 
     Example:
         >>> import torch

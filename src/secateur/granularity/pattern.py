@@ -32,7 +32,7 @@ def pattern(n: int, m: int) -> Granularity:
         A weight `(O, I, h, w)` has `(O h w I,)` units in `O h w I / m` scopes.
 
     Reference:
-        Mishra et al. (2021), Accelerating Sparse Deep Neural Networks, section 3.
+        Mishra et al. (2021), Accelerating Sparse Deep Neural Networks.
 
     Example:
         The 2:4 scopes of a 1 x 4 x 1 x 2 convolution weight: the four input channels at kernel column 0, then at

@@ -31,7 +31,7 @@ def weight(per_output: bool = False) -> Granularity:
 
     Reference:
         Han, Pool, Tran, Dally (2015), Learning both Weights and Connections for Efficient Neural Networks; Sun, Liu,
-        Bair, Kolter (2024), A Simple and Effective Pruning Approach for Large Language Models, section 3 (per output).
+        Bair, Kolter (2024), A Simple and Effective Pruning Approach for Large Language Models (per output).
 
     Example:
         >>> import torch

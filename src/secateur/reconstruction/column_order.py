@@ -70,7 +70,7 @@ def column_order(
         For each place the number of the column that goes there.
 
     Reference:
-        Pool, Yu (2021), Channel Permutations for N:M Sparsity, section 4.
+        Pool, Yu (2021), Channel Permutations for N:M Sparsity.
 
     Example:
         The two large columns share a stripe, of which 1:2 would keep one:

@@ -58,7 +58,7 @@ def lasso(
     Args:
         points: Output positions of each sample that are looked at; None: all.
         steps: In how many steps the units of a group leave, with new weights from the ones that are left after each:
-            the alternation of the paper's section 3.1. Its authors' code takes one.
+            the alternation of the paper. Its authors' code takes one.
         branches: Whether residual branches make up for their shortcuts.
         damping: Of the least squares, relative to the mean square of each input; for few data.
         seed: Of the points and of the order of coordinates.
@@ -73,7 +73,7 @@ def lasso(
         At P points, with n units of d columns: X `(P, n d)`, W `(n d, O)`, Y `(P, O)`, beta `(n,)`.
 
     Reference:
-        He, Zhang, Sun (2017), Channel Pruning for Accelerating Very Deep Neural Networks, sections 3.1 to 3.3.
+        He, Zhang, Sun (2017), Channel Pruning for Accelerating Very Deep Neural Networks.
 
     Example:
         The first two hidden neurons are copies; one of them is enough, and nothing is lost:

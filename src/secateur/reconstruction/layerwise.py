@@ -46,7 +46,7 @@ def layerwise(criterion: Criterion, *, stages: str | None = AUTO) -> Selection:
         Scores `(n_units,)` of a layer, from its weight and statistics of the weight's shape or its inputs' `(I,)`.
 
     Reference:
-        Sun, Liu, Bair, Kolter (2024), A Simple and Effective Pruning Approach for Large Language Models, section 3.
+        Sun, Liu, Bair, Kolter (2024), A Simple and Effective Pruning Approach for Large Language Models.
 
     Example:
         The first layer loses its second neuron, so the second layer's largest weight reads nothing any more, and goes:

@@ -52,7 +52,7 @@ def least_squares(
         At P points: X `(P, I h w)`, W' `(I h w, O)`, b `(O,)`, Y `(P, O)`.
 
     Reference:
-        He, Zhang, Sun (2017), Channel Pruning for Accelerating Very Deep Neural Networks, section 3.1, step (ii).
+        He, Zhang, Sun (2017), Channel Pruning for Accelerating Very Deep Neural Networks, step (ii).
 
     Example:
         Inputs that are always equal: the weight that stays takes over the other's.

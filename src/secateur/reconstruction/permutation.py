@@ -127,7 +127,7 @@ def permuted(
         W `(O, h w I)` with its columns of one kernel position permuted alike: one permutation `(I,)` for a group.
 
     Reference:
-        Pool, Yu (2021), Channel Permutations for N:M Sparsity, sections 3 and 4.
+        Pool, Yu (2021), Channel Permutations for N:M Sparsity.
 
     Example:
         The two large columns of the second layer share a stripe of 1:2; afterwards each has one for itself:

@@ -60,7 +60,7 @@ def thinet(
         At P points, with n units: each z `(P, O)`, their products `(n, n)`, the scales `(n,)`.
 
     Reference:
-        Luo, Wu, Lin (2017), ThiNet: A Filter Level Pruning Method for Deep Neural Network Compression, section 3.2,
+        Luo, Wu, Lin (2017), ThiNet: A Filter Level Pruning Method for Deep Neural Network Compression,
         algorithm 1 and equation 7.
 
     Example:

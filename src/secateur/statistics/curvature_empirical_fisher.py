@@ -20,7 +20,7 @@ class EmpiricalFisher(DiagonalCurvature):
 
     Reference:
         Kunstner, Balles, Hennig (2019), Limitations of the Empirical Fisher Approximation for Natural Gradient
-        Descent, section 2.
+        Descent, equation 3.
 
     Example:
         The samples have the gradients (4, 0) and (0, 18); their squares are not the curvature, which is (1, 9):

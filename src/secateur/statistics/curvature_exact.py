@@ -20,8 +20,8 @@ class Exact(DiagonalCurvature):
         h has the shape of each parameter.
 
     Reference:
-        Schraudolph (2002), Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent, section 3;
-        Dangel, Kunstner, Hennig (2020), BackPACK: Packing more into Backprop, section 3.
+        Schraudolph (2002), Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent;
+        Dangel, Kunstner, Hennig (2020), BackPACK: Packing more into Backprop.
 
     Example:
         The mean loss is `(w0^2 + 9 w1^2) / 2`:

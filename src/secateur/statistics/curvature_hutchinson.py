@@ -38,7 +38,7 @@ class Hutchinson(DiagonalCurvature):
         v, H v and h have the shape of each parameter.
 
     Reference:
-        Bekas, Kokiopoulou, Saad (2007), An Estimator for the Diagonal of a Matrix, section 2.
+        Bekas, Kokiopoulou, Saad (2007), An Estimator for the Diagonal of a Matrix.
 
     Example:
         The mean loss is `(w0^2 + 9 w1^2) / 2`; where the matrix is diagonal every probe is exact:
@@ -153,7 +153,7 @@ class HutchinsonGGN(Hutchinson):
         v and h have the shape of each parameter; J v that of the outputs.
 
     Reference:
-        Schraudolph (2002), Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent, section 3.
+        Schraudolph (2002), Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent.
 
     Example:
         The mean loss is `(w0^2 + 9 w1^2) / 2`; where the matrix is diagonal every probe is exact:

@@ -32,7 +32,7 @@ class MonteCarlo(DiagonalCurvature):
 
     Reference:
         Martens, Grosse (2015), Optimizing Neural Networks with Kronecker-factored Approximate Curvature, section 5;
-        Dangel, Kunstner, Hennig (2020), BackPACK: Packing more into Backprop, section 3.
+        Dangel, Kunstner, Hennig (2020), BackPACK: Packing more into Backprop.
 
     Example:
         The mean loss is `(w0^2 + 9 w1^2) / 2`; with one output every draw is exact:

@@ -50,7 +50,7 @@ class Recursion(DiagonalCurvature):
         h has the shape of each parameter.
 
     Reference:
-        LeCun, Denker, Solla (1990), Optimal Brain Damage, section 2.2, the variant without second derivatives of f.
+        LeCun, Denker, Solla (1990), Optimal Brain Damage, section 2.1, the variant without second derivatives of f.
 
     Example:
         The mean loss is `(w0^2 + 9 w1^2) / 2`:
@@ -136,7 +136,7 @@ class FullRecursion(Recursion):
         h has the shape of each parameter.
 
     Reference:
-        LeCun, Denker, Solla (1990), Optimal Brain Damage, section 2.2, equations 6 to 8. The minus before f'' in the
+        LeCun, Denker, Solla (1990), Optimal Brain Damage, section 2.1, equations 6 and 7. The minus before f'' in the
         printed equation is a slip: the chain rule gives a plus.
 
     Example:

@@ -109,7 +109,7 @@ class SquaredGradient(OfGradients):
     Every mini-batch counts alike. A mean over samples is squared, so that the size of the batches matters.
 
     Reference:
-        Molchanov, Mallya, Tyree, Frosio, Kautz (2019), Importance Estimation for Neural Network Pruning, section 3.
+        Molchanov, Mallya, Tyree, Frosio, Kautz (2019), Importance Estimation for Neural Network Pruning.
     """
 
     kind = "squared_gradient"
@@ -132,7 +132,7 @@ class Movement(OfGradients):
     While a model trains, the weights are those of each step, and the sum goes on over new plans.
 
     Reference:
-        Sanh, Wolf, Rush (2020), Movement Pruning: Adaptive Sparsity by Fine-Tuning, section 3.
+        Sanh, Wolf, Rush (2020), Movement Pruning: Adaptive Sparsity by Fine-Tuning, section 4, equation 3.
     """
 
     kind = "movement"

@@ -23,7 +23,7 @@ class InputNorm:
     Stored per weight parameter, shaped so that it multiplies the weight: `(1, I, 1, 1)` for a convolution of one group.
 
     Reference:
-        Sun, Liu, Bair, Kolter (2024), A Simple and Effective Pruning Approach for Large Language Models, section 3.
+        Sun, Liu, Bair, Kolter (2024), A Simple and Effective Pruning Approach for Large Language Models.
     """
 
     needs_loss = False

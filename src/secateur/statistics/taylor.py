@@ -23,7 +23,7 @@ class TaylorGroups(OfGradients):
     Such squares cannot be had from mean gradients, so they are kept per unit. Every mini-batch counts alike.
 
     Reference:
-        Molchanov, Mallya, Tyree, Frosio, Kautz (2019), Importance Estimation for Neural Network Pruning, section 3.
+        Molchanov, Mallya, Tyree, Frosio, Kautz (2019), Importance Estimation for Neural Network Pruning.
     """
 
     kind = "taylor_groups"
@@ -85,7 +85,7 @@ class TaylorGates(TaylorGroups):
     over the weights that produce it and their bias.
 
     Reference:
-        Molchanov, Mallya, Tyree, Frosio, Kautz (2019), Importance Estimation for Neural Network Pruning, section 3.
+        Molchanov, Mallya, Tyree, Frosio, Kautz (2019), Importance Estimation for Neural Network Pruning.
     """
 
     kind = "taylor_gates"

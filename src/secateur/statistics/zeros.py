@@ -38,7 +38,7 @@ class Zeros:
 
     Reference:
         Hu, Peng, Tai, Tang (2016), Network Trimming: A Data-Driven Neuron Pruning Approach towards Efficient Deep
-        Architectures, section 3.1.
+        Architectures.
     """
 
     needs_loss = False

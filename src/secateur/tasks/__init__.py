@@ -4,6 +4,7 @@ from secateur.tasks.digits import digits
 from secateur.tasks.fashion import fashion
 from secateur.tasks.load import load_task
 from secateur.tasks.smollm import perplexity, smollm
+from secateur.tasks.spam import spam
 from secateur.tasks.task import Task, dense_rate, evaluate, loader, seeded, train
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "perplexity",
     "seeded",
     "smollm",
+    "spam",
     "train",
 ]

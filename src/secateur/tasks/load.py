@@ -15,9 +15,10 @@ from secateur.errors import DataError, UnknownNameError
 from secateur.tasks.digits import digits
 from secateur.tasks.fashion import fashion
 from secateur.tasks.smollm import smollm
+from secateur.tasks.spam import spam
 from secateur.tasks.task import Task
 
-BUILT_IN: Mapping[str, Callable[..., Task]] = {"digits": digits, "fashion": fashion, "smollm": smollm}
+BUILT_IN: Mapping[str, Callable[..., Task]] = {"digits": digits, "fashion": fashion, "smollm": smollm, "spam": spam}
 
 
 def load_task(name: str, **options: Any) -> Task:

@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 from secateur.errors import DataError
 from secateur.tasks.data.catalogue import SMOLLM2
 from secateur.tasks.data.source import locate
+from secateur.tasks.pretrained import transformers_for
 from secateur.tasks.task import Task, evaluate
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -50,7 +51,7 @@ def smollm(*, data_dir: Path | str | None = None) -> Task:
         Allal et al. (2025), SmolLM2: When Smol Goes Big, for the model.
     """
     folder = locate(SMOLLM2, data_dir)
-    transformers = _transformers()
+    transformers = transformers_for("smollm")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=FILE, local_files_only=True)
     texts = split(import_module("pydoc_data.topics").topics)
     data = {name: windows(tokenizer(texts[name])["input_ids"], WINDOWS[name], LENGTH) for name in WINDOWS}
@@ -174,21 +175,9 @@ def windows(tokens: Sequence[int] | Iterable[int], count: int, length: int) -> T
     return TensorDataset(cut[:, :-1].contiguous(), cut[:, 1:].contiguous())
 
 
-def _transformers() -> Any:
-    try:
-        for name in ("gguf", "accelerate"):
-            import_module(name)
-        return import_module("transformers")
-    except ImportError as error:
-        raise DataError(
-            f"the task smollm needs {error.name}: pip install 'secateur[language]', which brings transformers, gguf "
-            "and accelerate"
-        ) from error
-
-
 def _model(folder: Path) -> nn.Module:
     """The file holds numbers and names and is read as such: nothing in it is run."""
-    found: nn.Module = _transformers().AutoModelForCausalLM.from_pretrained(
+    found: nn.Module = transformers_for("smollm").AutoModelForCausalLM.from_pretrained(
         folder, gguf_file=FILE, local_files_only=True, dtype=torch.float32, use_cache=False
     )
     return found.eval()

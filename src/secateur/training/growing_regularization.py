@@ -30,7 +30,7 @@ class GrowingRegularization:
     GReg-2, with `pick_ceiling` above 0: first all that is free to leave is penalised alike, with a strength that grows
     by `pick_delta` up to `pick_ceiling`; only then the pruner chooses. Under one and the same penalty the weights that
     the loss holds with a larger curvature h shrink less, by h / (h + lambda) near a minimum, so magnitude then sees the
-    curvature.
+    curvature. The paper also pushes the weights that stay outwards, with a small negative penalty; that is left out.
 
     ```python
     loss.backward()

@@ -29,7 +29,7 @@ class KeepZeros:
         M and w have the shape of the parameter.
 
     Reference:
-        Han et al. (2015), Learning both Weights and Connections, section 3.1: the weights that stay are retrained,
+        Han et al. (2015), Learning both Weights and Connections, section 3: the weights that stay are retrained,
         the others stay zero.
 
     Example:

@@ -101,7 +101,7 @@ def rewound(rate: Rate, epoch: float) -> Rate:
         RunError: `epoch` is below 0 or not finite.
 
     Reference:
-        Renda, Frankle, Carbin (2020), Comparing Rewinding and Fine-tuning in Neural Network Pruning, section 2.
+        Renda, Frankle, Carbin (2020), Comparing Rewinding and Fine-tuning in Neural Network Pruning.
 
     Example:
         >>> rewound(cosine(4), 3)(0) == cosine(4)(3)

@@ -34,7 +34,7 @@ def rewind(model: nn.Module, early: Mapping[str, Tensor], plan: Plan) -> None:
     Reference:
         Frankle, Carbin (2019), The Lottery Ticket Hypothesis, section 1; Frankle, Dziugaite, Roy, Carbin (2020), Linear
         Mode Connectivity and the Lottery Ticket Hypothesis, section 4; Renda, Frankle, Carbin (2020), Comparing
-        Rewinding and Fine-tuning in Neural Network Pruning, section 2.
+        Rewinding and Fine-tuning in Neural Network Pruning.
 
     Example:
         >>> import torch

@@ -55,7 +55,7 @@ def lenet_5(*, classes: int = 10, dropout: float = 0.0) -> nn.Sequential:
 
     Reference:
         LeCun, Bottou, Bengio, Haffner (1998), section II.B; Han et al. (2015), Learning both Weights and Connections
-        for Efficient Neural Networks, table 4.
+        for Efficient Neural Networks, table 3.
 
     Example:
         500 + 25,000 + 400,000 + 5,000 weights and 580 biases:

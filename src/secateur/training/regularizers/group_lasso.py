@@ -43,9 +43,9 @@ def group_lasso(strength: float, units: Mapping[str, Units], *, roles: Collectio
 
     Reference:
         M. Yuan, Y. Lin, *Model selection and estimation in regression with grouped variables*,
-        J. R. Statist. Soc. B 68, 2006, equation 2.1 with K_j = p_j I; W. Wen, C. Wu, Y. Wang,
+        J. R. Statist. Soc. B 68, 2006, for norms with the factor of the size; W. Wen, C. Wu, Y. Wang,
         Y. Chen, H. Li, *Learning Structured Sparsity in Deep Neural Networks*, NeurIPS 2016,
-        section 3.1, for filters and channels (without the factor of the size).
+        for filters and channels (without the factor of the size).
 
     Example:
         Two rows of two weights: sqrt(2) * (5 + 0).

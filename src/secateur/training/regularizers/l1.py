@@ -33,7 +33,7 @@ def l1(strength: float) -> Regularizer:
 
     Reference:
         R. Tibshirani, *Regression Shrinkage and Selection via the Lasso*, J. R. Statist. Soc. B
-        58, 1996, section 2.
+        58, 1996.
 
     Example:
         >>> layer = nn.Linear(2, 1)

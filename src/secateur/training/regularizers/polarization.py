@@ -48,7 +48,7 @@ def polarization(strength: float, t: float = 1.2, *, bound: float = 1.0, norms: 
 
     Reference:
         Zhuang, Zhang, Huang, Zeng, Shuang, Li (2020), Neuron-level Structured Pruning using Polarization Regularizer,
-        section 3, equation 2.
+        equation 2.
 
     Example:
         The mean of 1, 0, 0.5 is 0.5: 1.2 * 1.5 - (0.5 + 0.5 + 0).
