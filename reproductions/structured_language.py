@@ -40,7 +40,7 @@ DECODER, ENCODER = "smollm2-135m", "minilm"
 SEEDS = (0, 1, 2)
 DRAWS = (0,)  # seeds of the decoder's calibration text
 SPARSITY = {DECODER: 0.2, ENCODER: 0.5}
-WIDTH = ("*embed*", "lm_head", "head")  # stays
+WIDTH = {DECODER: ("*embed*", "lm_head"), ENCODER: ("*embed*", "head")}  # stays
 MAILS = 512  # to calibrate with
 POINTS = 64  # of each sample, for least squares
 CRITERIA: Mapping[str, Callable[[int], sc.Criterion]] = {
@@ -58,19 +58,20 @@ MINUTES = {
 }
 
 
-def pruned_by(name: str, way: str, seed: int, model: nn.Module, task: Task, batches: list[Any]) -> sc.Plan:
+def pruned_by(
+    network: str, name: str, way: str, seed: int, model: nn.Module, task: Task, batches: list[Any]
+) -> sc.Plan:
     """What leaves, and new weights for what stays."""
-    network = DECODER if task.metric_name.startswith("log") else ENCODER
     units = granularity.channel(task.example)
     refit = least_squares(points=POINTS, seed=seed) if way == "least squares" else None
-    pruner = sc.Pruner(CRITERIA[name](seed), units, allocation.uniform(), refit=refit, exclude=WIDTH)
+    pruner = sc.Pruner(CRITERIA[name](seed), units, allocation.uniform(), refit=refit, exclude=WIDTH[network])
     return pruner.plan(model, sc.Budget(sparsity=SPARSITY[network]), data=batches, loss=task.loss)
 
 
 def decoder(name: str, way: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Perplexity of the smaller model, and what is left of its parameters."""
     task, model = start(arguments)
-    small = sc.shrink(model, pruned_by(name, way, seed, model, task, calibration(task, seed)))
+    small = sc.shrink(model, pruned_by(DECODER, name, way, seed, model, task, calibration(task, seed)))
     return {"perplexity": perplexity(small, task), "left": count(small) / count(model)}
 
 
@@ -105,7 +106,7 @@ def encoder(name: str, way: str, seed: int, arguments: argparse.Namespace) -> di
     load_weights(model, weights_of(seed, arguments))
     few = TensorDataset(*(part[:MAILS] for part in task.train.tensors))  # type: ignore[attr-defined]
     batches = list(loader(replace(task, train=few)))
-    small = sc.shrink(model.eval(), pruned_by(name, way, seed, model, task, batches))
+    small = sc.shrink(model.eval(), pruned_by(ENCODER, name, way, seed, model, task, batches))
     cut = evaluate(small, task)
     with seeded(seed):
         finetune(

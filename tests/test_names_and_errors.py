@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 from functools import partial
+from typing import Any
 
 import pytest
 
 import secateur as sc
-from secateur import allocation, criteria, granularity, schedules
+from secateur import allocation, criteria, errors, granularity, schedules
 from secateur.names import matching
 from secateur.recipe import Recipe, name_of
 
@@ -48,6 +49,15 @@ def test_every_error_is_one_of_the_family() -> None:
 
 def square(number: int) -> int:
     return number * number
+
+
+def test_errors_come_back_from_another_process() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    for kind in kinds:
+        given = ("group", "hed", ["head"]) if kind is errors.UnknownNameError else ("a reason",)
+        there: Any = kind(*given)
+        back = pickle.loads(pickle.dumps(there))  # noqa: S301  ours, written a moment ago
+        assert (type(back), str(back), vars(back)) == (kind, str(there), vars(there))
 
 
 def test_a_recipe_is_its_name_and_its_function() -> None:

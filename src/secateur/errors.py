@@ -50,3 +50,7 @@ class UnknownNameError(SecateurError):
         shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
         super().__init__(f"no {kind} is named {name!r}{hint}; there are: {shown or 'none'}")
         self.kind, self.name, self.known = kind, name, names
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str]]]:
+        # A worker process that cannot hand its error over would look as if it had crashed.
+        return type(self), (self.kind, self.name, self.known)

@@ -122,7 +122,7 @@ def labelled(folder: Path) -> list[tuple[str, int]]:
 
 
 def split(mails: Iterable[tuple[str, int]]) -> dict[str, list[tuple[str, int]]]:
-    """The three splits; a text is always in the same.
+    """The three splits; a text is always in the same, and its place among the others is by chance.
 
     Args:
         mails: Pairs of a text and its class.
@@ -135,10 +135,13 @@ def split(mails: Iterable[tuple[str, int]]) -> dict[str, list[tuple[str, int]]]:
         ['test']
     """
     parts: dict[str, list[tuple[str, int]]] = {name: [] for name in dict.fromkeys(SPLITS)}
-    for text, label in mails:
-        number = int.from_bytes(sha256(text.encode()).digest()[:8])
+    for number, text, label in sorted((_drawn(text), text, label) for text, label in mails):
         parts[SPLITS[number % len(SPLITS)]].append((text, label))
     return parts
+
+
+def _drawn(text: str) -> int:
+    return int.from_bytes(sha256(text.encode(errors="surrogatepass")).digest()[:8])
 
 
 def readable(mail: str) -> str:
