@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from secateur.granularity.layers import PRUNABLE, LayerWeight, weight_layers
 from secateur.statistics.batch import Batch, counted_already
+from secateur.statistics.channel_sums import ChannelSums
 from secateur.statistics.values import Statistics
 from secateur.units import Units
 
@@ -31,6 +32,7 @@ class InputNorm:
     def __init__(self) -> None:
         """Start empty."""
         self._squares: dict[str, Tensor] = {}
+        self._sums = ChannelSums()
 
     def watch(self, model: nn.Module, groups: Mapping[str, Units]) -> Iterable[Any]:  # noqa: ARG002
         """Put a hook before every prunable layer.
@@ -59,7 +61,7 @@ class InputNorm:
         # Channels come last in a linear layer, before space in a convolution.
         channel = values.ndim - 1 - len(layer.kernel)
         wide = values.to(torch.promote_types(values.dtype, torch.float32))
-        total = wide.square().sum([dim for dim in range(values.ndim) if dim != channel])
+        total = self._sums.squares(wide, channel)
         seen = self._squares.get(layer.parameter)
         self._squares[layer.parameter] = _beside_weight(layer, total) + (0 if seen is None else seen)
 
