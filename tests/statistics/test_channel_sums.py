@@ -14,7 +14,7 @@ from secateur.statistics.channel_sums import ChannelSums
 @st.composite
 def laid_out(draw: st.DrawFn) -> tuple[Tensor, int]:
     """Whole numbers, some of them zero, in any order of memory, whole, a slice or expanded; and a dimension."""
-    shape = draw(st.lists(st.integers(0, 5), min_size=1, max_size=4))
+    shape = draw(st.lists(st.sampled_from([0, 1, 2, 3, 5, 8, 16]), min_size=1, max_size=4))
     seed = draw(st.integers(0, 99))
     values = torch.randint(-2, 3, shape, generator=torch.Generator().manual_seed(seed)).to(
         draw(st.sampled_from([torch.float32, torch.float64]))

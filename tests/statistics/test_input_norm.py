@@ -131,3 +131,27 @@ def test_layers_that_did_not_run_are_named() -> None:
     found = sc.calibrate(Half(), [(torch.ones(1, 2), None)], ["input_norm"])
     with pytest.raises(DataError, match=r"'input_norm' was not seen for 'idle\.weight'"):
         found.of("input_norm", "idle.weight")
+
+
+class Shared(nn.Module):
+    """Two layers that read one input, and a third that reads it changed in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = nn.Linear(3, 2), nn.Linear(3, 2), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        y = self.one(x) + self.two(x)
+        return torch.as_tensor(y + self.three(x.mul_(2)))
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_an_input_that_several_layers_read_counts_for_each_as_it_was_then(inference: bool) -> None:
+    batches = [inputs_for(nn.Linear(3, 2), 4, seed) for seed in range(3)]
+    with torch.inference_mode(inference):
+        given = [(batch.clone(), None) for batch in batches]
+        found = sc.calibrate(Shared(), given, ["input_norm"])
+    wanted = norms(batches)
+    for name, factor in (("one", 1), ("two", 1), ("three", 2)):
+        assert torch.allclose(found.of("input_norm", f"{name}.weight")[0], factor * wanted)

@@ -377,6 +377,44 @@ def test_a_batch_that_goes_another_way_is_refused(way: Any, how: str) -> None:
     assert_nothing_counts(model)
 
 
+RECTIFYING: list[Callable[[Tensor], Tensor]] = [
+    F.relu,
+    torch.relu,
+    Tensor.relu,
+    lambda x: F.relu(x, inplace=True),
+    lambda x: x.clone().relu_(),
+    F.relu6,
+    nn.Hardtanh(0, 1),
+    lambda x: x.clamp(min=0),
+    lambda x: torch.clamp(x, max=0),
+    lambda x: x.clamp_min(0),
+    lambda x: F.threshold(x, 0.1, 0),
+    F.hardswish,
+    F.hardsigmoid,
+    lambda x: torch.clamp(x, -1, 1).clamp(min=0),  # the same function, once to no effect
+]
+
+
+@pytest.mark.parametrize("number", range(len(RECTIFYING)))
+def test_later_batches_count_like_the_first(number: int) -> None:
+    rectify = RECTIFYING[number]
+    torch.manual_seed(0)
+    net = Wayward(lambda net, x: net.out(rectify(net.fc(x))))
+    whole = random(12, 2)
+    shares = [found(net, *batches)["fc.weight"] for batches in ((whole,), (whole[:3], whole[3:8], whole[8:]))]
+    assert torch.equal(*shares)
+    wanted = (rectify(net.fc(whole)) == 0).float().mean(0)
+    assert torch.allclose(shares[0].flatten(), wanted)
+
+
+def test_a_rectifier_within_a_whole_function_is_counted_batch_by_batch() -> None:
+    """A layer of attention calls its rectifier itself, so that no call returns what it puts out."""
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval()
+    whole = random(6, 3, 4)
+    shares = [found(layer, *batches)["linear1.weight"] for batches in ((whole,), (whole[:2], whole[2:]))]
+    assert torch.equal(*shares)
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_nothing_counts_after_an_error(error: type[BaseException]) -> None:
     def fails(net: Any, x: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class InputNorm:
         """Start empty."""
         self._squares: dict[str, Tensor] = {}
         self._sums = ChannelSums()
+        self._last: tuple[Any, Tensor, Tensor] | None = None
 
     def watch(self, model: nn.Module, groups: Mapping[str, Units]) -> Iterable[Any]:  # noqa: ARG002
         """Put a hook before every prunable layer.
@@ -59,18 +60,29 @@ class InputNorm:
             return
         values = (inputs[0] if inputs else named["input"]).detach()
         # Channels come last in a linear layer, before space in a convolution.
-        channel = values.ndim - 1 - len(layer.kernel)
-        wide = values.to(torch.promote_types(values.dtype, torch.float32))
-        total = self._sums.squares(wide, channel)
+        total = self._of(values, values.ndim - 1 - len(layer.kernel))
         seen = self._squares.get(layer.parameter)
         self._squares[layer.parameter] = _beside_weight(layer, total) + (0 if seen is None else seen)
 
-    def batch(self, batch: Batch) -> None:
-        """Nothing to do: the hooks have seen the batch.
+    def _of(self, values: Tensor, channel: int) -> Tensor:
+        """Several layers in a row may read one input, such as queries, keys and values."""
+        if values.is_inference():  # it has no version, so a change in place would go unseen
+            return self._summed(values, channel)
+        key = (values.data_ptr(), values._version, values.shape, values.stride(), values.dtype, channel)
+        if self._last is None or self._last[0] != key:
+            self._last = (key, values, self._summed(values, channel))  # held, so that nothing else takes its place
+        return self._last[2]
+
+    def _summed(self, values: Tensor, channel: int) -> Tensor:
+        return self._sums.squares(values.to(torch.promote_types(values.dtype, torch.float32)), channel)
+
+    def batch(self, batch: Batch) -> None:  # noqa: ARG002
+        """Let go of the last input; the hooks have seen the batch.
 
         Args:
             batch: Not looked at.
         """
+        self._last = None
 
     def result(self) -> Statistics:
         """The norms.

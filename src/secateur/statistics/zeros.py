@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ from secateur.dependency.record import plain_name
 from secateur.errors import DataError, ModelError
 from secateur.statistics.batch import Batch, counted_already
 from secateur.statistics.channel_sums import ChannelSums
-from secateur.statistics.rectifiers import Rectifiers, Source, counted_dims, is_rectifier, rectifiers
+from secateur.statistics.function_calls import FirstPass, LaterPass, Seen
+from secateur.statistics.rectifiers import RECTIFIERS, Rectifiers, Source, counted_dims, is_rectifier, rectifiers
 from secateur.statistics.values import Statistics
 from secateur.units import Units
 
@@ -117,11 +119,17 @@ class _Count:
 
 
 class _Counter(TorchDispatchMode):
-    """Counts the nonzeros of each rectifier call of a pass, the calls being told by their order."""
+    """Counts the nonzeros of each rectifier call of a pass, the calls being told by their order.
+
+    In the first pass every operation is looked at. Where each rectifier's result turns out to be what a function of
+    torch returned, later passes look at calls of these functions only.
+    """
 
     def __init__(self, found: Rectifiers, of: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.found, self.of, self.at, self.sums = found, of, 0, ChannelSums()
+        self.seen = Seen()
+        self.modes: tuple[FirstPass | LaterPass | _Counter, ...] = (FirstPass(self.seen), self)
         self.counts = {
             place: _Count(torch.zeros(found.shapes[place[0]][place[1]], dtype=torch.float64))
             for place in counted_dims(found)
@@ -133,14 +141,26 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if is_rectifier(func, args, kwargs or {}):
-            self._rectified(func, result)
+            self.take(result, plain_name(func), known=False)
+            self.seen.count, self.seen.last = self.seen.count + 1, result
         return result
 
-    def _rectified(self, func: Any, result: Tensor) -> None:
+    def take(self, result: Tensor, name: str, known: bool) -> None:
+        """Count in what the next rectifier put out.
+
+        Args:
+            result: It.
+            name: Of the rectifier, as an operation or as a function.
+            known: Whether the first batch called this function; its operation may have another name.
+
+        Raises:
+            DataError: The first batch had no such rectifier.
+        """
         calls, at = self.found.calls, self.at
         self.at += 1
-        if at >= len(calls) or plain_name(func) != calls[at].name or result.ndim != len(self.found.shapes[at]):
-            raise self._other(f"its rectifier number {at + 1} is {plain_name(func)} of {tuple(result.shape)}")
+        same = at < len(calls) and (known or name == calls[at].name) and result.ndim == len(self.found.shapes[at])
+        if not same:
+            raise self._other(f"its rectifier number {at + 1} is {name} of {tuple(result.shape)}")
         for dim in self.dims.get(at, ()):
             self._add(self.counts[at, dim], result, dim)
 
@@ -160,8 +180,14 @@ class _Counter(TorchDispatchMode):
     def end(self) -> None:
         """After each batch."""
         at, self.at = self.at, 0
-        if at != len(self.found.calls):
+        first, *_ = self.modes
+        same = first.end() if isinstance(first, LaterPass) else True
+        if at != len(self.found.calls) or not same:
             raise self._other(f"it ends after {at} rectifiers")
+        if isinstance(first, FirstPass):
+            order = first.order()
+            self.modes = (self,) if order is None else (LaterPass(order, RECTIFIERS, self.take),)
+        self.seen.count, self.seen.last = 0, None
 
     def _other(self, how: str) -> DataError:
         wanted = ", ".join(call.name for call in self.found.calls)
@@ -190,7 +216,8 @@ class _Gate:
     """Lets a counter in when the model starts and out when it ends, however it ends."""
 
     def __init__(self, counter: _Counter) -> None:
-        self.counter, self.inside = counter, False
+        self.counter = counter
+        self.inside: ExitStack | None = None
         self.fast = True
 
     def enter(self, *_: Any) -> None:
@@ -199,8 +226,9 @@ class _Gate:
         # The fused path of attention layers hides their rectifiers; the record has gone around it too.
         self.fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
-        self.counter.__enter__()  # type: ignore[no-untyped-call]
-        self.inside = True
+        self.inside = ExitStack()
+        for one in self.counter.modes:
+            self.inside.enter_context(one)
 
     def leave(self, *_: Any) -> None:
         self.remove()
@@ -208,6 +236,6 @@ class _Gate:
     def remove(self) -> None:
         """End the counting, unless it has ended; a pass that was interrupted has not called its hooks."""
         if self.inside:
-            self.inside = False
-            self.counter.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self.inside.close()
+            self.inside = None
             torch.backends.mha.set_fastpath_enabled(self.fast)
