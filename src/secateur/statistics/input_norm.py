@@ -31,7 +31,7 @@ class InputNorm:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._squares: dict[str, Tensor] = {}
+        self._squares: dict[str, tuple[LayerWeight, Tensor]] = {}
         self._sums = ChannelSums()
         self._last: tuple[Any, Tensor, Tensor] | None = None
 
@@ -50,19 +50,21 @@ class InputNorm:
         }
         users = [(module, layers.get(id(module._parameters.get("weight")))) for module in model.modules()]
         return [
-            module.register_forward_pre_hook(partial(self._add, layer), with_kwargs=True)
+            module.register_forward_pre_hook(partial(self._add, layer, 1 + len(layer.kernel)), with_kwargs=True)
             for module, layer in users
             if layer and isinstance(module, PRUNABLE)  # an embedding may share the weight: it reads no channels
         ]
 
-    def _add(self, layer: LayerWeight, _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _add(
+        self, layer: LayerWeight, behind: int, _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
         if counted_already():
             return
         values = (inputs[0] if inputs else named["input"]).detach()
         # Channels come last in a linear layer, before space in a convolution.
-        total = self._of(values, values.ndim - 1 - len(layer.kernel))
+        total = self._of(values, values.ndim - behind)
         seen = self._squares.get(layer.parameter)
-        self._squares[layer.parameter] = _beside_weight(layer, total) + (0 if seen is None else seen)
+        self._squares[layer.parameter] = (layer, total if seen is None else seen[1] + total)
 
     def _of(self, values: Tensor, channel: int) -> Tensor:
         """Several layers in a row may read one input, such as queries, keys and values."""
@@ -90,7 +92,8 @@ class InputNorm:
         Returns:
             For each weight whose layer ran, a tensor broadcastable to it.
         """
-        return Statistics({"input_norm": {name: squares.sqrt() for name, squares in self._squares.items()}})
+        found = {name: _beside_weight(layer, total.sqrt()) for name, (layer, total) in self._squares.items()}
+        return Statistics({"input_norm": found})
 
 
 def _beside_weight(layer: LayerWeight, channels: Tensor) -> Tensor:
