@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 import secateur as sc
+from secateur.training.display import Watched
 from tests.runs import LOSS, Line, Settles, batches, descend, sloping
 from tests.small import data, network, pruner
 
@@ -65,6 +66,18 @@ def test_the_bar_of_a_run_that_is_gone_on_with_counts_the_steps_of_before(
     for epochs in (1, 2):
         descend(Line(), sloping(1, 1), epochs=epochs, checkpoint=tmp_path / "run", resume=True)
         assert f"{2 * epochs}/{2 * epochs}" in terminal.getvalue()
+
+
+def test_a_pass_over_data_shows_a_bar_and_one_within_it_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = a_terminal(monkeypatch)
+    watched = Watched(["a", "b"], "statistics", show=True)
+    passes = iter(watched)
+    assert [next(passes), *watched, *passes, *watched] == ["a", "a", "b", "b", "a", "b"]
+    assert "statistics" in terminal.getvalue()
+    assert "2/2" in terminal.getvalue()
+    before = len(terminal.getvalue())
+    assert list(Watched([1], show=False)) == [1]
+    assert len(terminal.getvalue()) == before
 
 
 def test_a_run_that_fails_gives_the_cursor_back(monkeypatch: pytest.MonkeyPatch) -> None:

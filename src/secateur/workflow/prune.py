@@ -18,6 +18,7 @@ from secateur.pruner import Pruner
 from secateur.recipe import name_of
 from secateur.tasks import Task, evaluate, loader
 from secateur.training import History
+from secateur.training.display import Watched
 from secateur.weights import load_weights, save_weights
 from secateur.workflow.dense import Dense, Numerics, dense_model
 from secateur.workflow.measure import distributions, layer_table, machine, sizes, smaller_form, weights_of
@@ -78,7 +79,7 @@ def prune_task(task: Task, job: PruneJob, folder: RunFolder, *, say: Say, progre
     accuracy = {"dense": folder.once("dense", lambda: evaluate(dense, task))}
     folder.leave("dense.safetensors", lambda path: save_weights(dense, path))
     say(f"pruning: {job.pruner.granularity}, {job.pruner.method}, {job.pruner.allocation}")
-    once = first_plan(dense, task, job)
+    once = first_plan(dense, task, job, progress=progress)
     network = pruned(dense, once)
     accuracy["pruned_only"] = folder.once("pruned_only", lambda: evaluate(network, task))
     again = measured_again(network, task, job.seed) if job.reestimate else None
@@ -172,15 +173,17 @@ def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value not in (None, [], "") and value is not False}
 
 
-def first_plan(model: nn.Module, task: Task, job: PruneJob) -> Plan:
+def first_plan(model: nn.Module, task: Task, job: PruneJob, *, progress: bool = False) -> Plan:
     """The plan for the whole budget at once, on the dense model, proved where channels leave.
 
     Args:
         model: The dense model.
         task: Where statistics come from, if the method needs some.
         job: How.
+        progress: Show a bar on a terminal for each pass over the data.
 
     Returns:
         The plan.
     """
-    return proven(model, job.pruner.plan(model, job.budget, data=loader(task), loss=task.loss), task)
+    data = Watched(loader(task), show=progress)
+    return proven(model, job.pruner.plan(model, job.budget, data=data, loss=task.loss), task)

@@ -23,6 +23,7 @@ from secateur.statistics import Statistics, calibrate
 from secateur.surgery.shrink import cut, put_into
 from secateur.tasks import Task, dense_rate, evaluate, loader, seeded
 from secateur.training import GradualPruning, History, adjusted_dropout, distill, finetune, rates, rewind
+from secateur.training.display import Watched
 from secateur.training.gradual import OBSERVED
 from secateur.weights import load_weights
 from secateur.workflow.dense import Numerics
@@ -221,7 +222,7 @@ def _rounds(model: nn.Module, pruner: Pruner, budget: Budget | None, bench: Benc
     """Prune to each level, rewind, train; the plan of a round begins with that of the round before."""
     plan, history, levels = None, History(), bench.recovery.levels
     for number, level in enumerate(levels, 1):
-        data, part = loader(bench.task), level / levels[-1]
+        data, part = Watched(loader(bench.task), show=bench.progress), level / levels[-1]
         planned = pruner.plan(model, budget, data=data, loss=bench.task.loss, start=plan, fraction=part)
         plan = proven(model, planned, bench.task)
         history = hold_and_train(model, plan, bench, f"recovery-{number}", history)
