@@ -52,7 +52,7 @@ WAYS = ("cut", "least squares")
 NO_LOSS = -0.01
 MINUTES = {
     f"{DECODER}/cut": 3.0,
-    f"{DECODER}/least squares": 30.0,
+    f"{DECODER}/least squares": 12.0,
     f"{ENCODER}/cut": 3.0,
     f"{ENCODER}/least squares": 5.0,
 }
@@ -63,7 +63,7 @@ def pruned_by(
 ) -> sc.Plan:
     """What leaves, and new weights for what stays."""
     units = granularity.channel(task.example)
-    refit = least_squares(points=POINTS, seed=seed) if way == "least squares" else None
+    refit = least_squares(points=POINTS, seed=seed, stages="auto") if way == "least squares" else None
     pruner = sc.Pruner(CRITERIA[name](seed), units, allocation.uniform(), refit=refit, exclude=WIDTH[network])
     return pruner.plan(model, sc.Budget(sparsity=SPARSITY[network]), data=batches, loss=task.loss)
 

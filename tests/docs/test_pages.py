@@ -73,6 +73,9 @@ def test_what_the_readme_claims_of_speed_is_a_row_that_holds() -> None:
     assert float(found["time, secateur / torch"]["median"]) < 0.5
     assert "less than 3 % of a training step" in readme
     assert float(found["the hook's two calls alone / step without"]["median"]) < 0.03
+    assert "210 layers of SmolLM2-135M in less than two minutes and less than 4 GiB on two cores" in readme
+    assert float(found["SparseGPT: SmolLM2-135M, 210 layers"]["median"]) < 120
+    assert float(found["SparseGPT: largest memory of the process"]["median"]) < 4
 
 
 # docs/design/decisions.md says why

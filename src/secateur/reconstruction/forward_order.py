@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
 
-from secateur.batches import call, device_of, mode, pair, samples_in, to_device
-from secateur.errors import DataError, ModelError, UnknownNameError
+from secateur.batches import call, device_of, mode, pair, to_device
+from secateur.errors import DataError
 from secateur.granularity.layers import PRUNABLE
+from secateur.reconstruction.stages import AUTO, Stages, chain_of, homes_of
 
 Pass = Callable[[], Iterator[int]]
 """Runs all the data through the layers of a step, and yields the number of samples after each batch."""
-
-AUTO = "auto"
 
 
 def forward_order(
@@ -60,9 +58,9 @@ def forward_order(
     users = users_of(model, weights)
     with mode(model, training=False):
         steps = _steps(model, users, inputs)
-        chain = _chain(model, users, inputs[0], stages)
-        homes = _homes(users, chain)
-        passes = _Passes(model, inputs, chain)
+        chain = chain_of(model, users, inputs[0], stages)
+        homes = homes_of(users, chain)
+        passes = Stages(model, inputs, chain)
         for step in steps:
             for home, names in groupby(step, homes.__getitem__):
                 yield tuple(names), partial(passes.run, home)
@@ -128,10 +126,6 @@ def read(args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
     return found
 
 
-class _Reached(BaseException):
-    """Ends a forward pass where nothing behind it is wanted; not an error, and no model's code should catch it."""
-
-
 def _steps(model: nn.Module, users: dict[str, list[nn.Module]], inputs: Sequence[Any]) -> list[list[str]]:
     """The weights in the order of their first use; those that read the same tensor one after the other together."""
     steps: list[list[str]] = []
@@ -160,170 +154,3 @@ def _steps(model: nn.Module, users: dict[str, list[nn.Module]], inputs: Sequence
                 return steps
     missing = [name for name in users if name not in seen]
     raise DataError(f"the data never reached {', '.join(missing[:5])}: exclude these layers, or give other data")
-
-
-def _homes(users: dict[str, list[nn.Module]], chain: Sequence[nn.Module]) -> dict[str, int | None]:
-    """The stage in which a weight is used; None where there is no such single stage."""
-    inside = {id(module): number for number, stage in enumerate(chain) for module in stage.modules()}
-    found = {name: {inside.get(id(module)) for module in modules} for name, modules in users.items()}
-    return {name: next(iter(homes)) if len(homes) == 1 else None for name, homes in found.items()}
-
-
-class _Passes:
-    """Passes through single stages; what the stages before have put out is kept."""
-
-    def __init__(self, model: nn.Module, inputs: Sequence[Any], chain: Sequence[nn.Module]) -> None:
-        self._model, self._inputs, self._chain = model, inputs, chain
-        self._done = 0  # stages of which the outputs are known
-        self._outputs: list[Any] = [None] * len(inputs)
-
-    def run(self, stage: int | None) -> Iterator[int]:
-        """Run every batch through one stage, or through the whole model."""
-        while stage is not None and self._done < stage:
-            self._outputs = [self._once(number, self._done) for number in range(len(self._inputs))]
-            self._done += 1
-        for number, inputs in enumerate(self._inputs):
-            self._once(number, stage)
-            yield samples_in(inputs)
-
-    def _once(self, number: int, stage: int | None) -> Any:
-        inputs = to_device(self._inputs[number], device_of(self._model))
-        if stage is None:
-            with torch.no_grad():
-                return call(self._model, inputs)
-        skipped = [(module, self._outputs[number]) for module in self._chain[:stage]]
-        found: list[Any] = []
-
-        def stop(_: nn.Module, __: Any, output: Any) -> None:
-            found.append(output)
-            raise _Reached
-
-        with skipping(skipped), _hook(self._chain[stage].register_forward_hook(stop)), torch.no_grad():
-            try:
-                call(self._model, inputs)
-            except _Reached:
-                return found[0]
-        raise ModelError("a stage that ran on the first batch does not run on another: pass stages=None")
-
-
-@contextmanager
-def skipping(outputs: Sequence[tuple[nn.Module, Any]]) -> Generator[None, None, None]:
-    """Let modules return known outputs in place of running.
-
-    Args:
-        outputs: Modules and what each returns; tensors in it are copied for every call.
-
-    Yields:
-        Nothing.
-    """
-    before = [(module, vars(module).get("forward")) for module, _ in outputs]
-    try:
-        for module, output in outputs:
-            vars(module)["forward"] = partial(_copied, output)
-        yield
-    finally:
-        for module, forward in before:
-            vars(module).pop("forward", None)
-            if forward is not None:
-                vars(module)["forward"] = forward
-
-
-def _copied(output: Any, *_: Any, **__: Any) -> Any:
-    """Anew for every call: the code behind may write into it."""
-    return tree_map_only(Tensor, torch.clone, output)
-
-
-@contextmanager
-def _hook(handle: Any) -> Generator[None, None, None]:
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _chain(model: nn.Module, users: dict[str, list[nn.Module]], inputs: Any, stages: str | None) -> Sequence[nn.Module]:
-    """The modules that serve as stages; none: the model has to run whole."""
-    if stages is None:
-        return ()
-    if stages != AUTO:
-        found = _children(model, stages)
-        if not _serves(model, found, inputs):
-            raise ModelError(
-                f"the modules in {stages!r} do not run once each, in order, each on nothing of the others but the "
-                "output of the one before: pass stages=None"
-            )
-        return found
-    wanted = {id(module) for modules in users.values() for module in modules}
-    lists = [list(one.children()) for one in model.modules() if isinstance(one, nn.ModuleList | nn.Sequential)]
-    held = {number: _held(found, wanted) for number, found in enumerate(lists) if len(found) > 1}
-    for number in sorted(held, key=held.__getitem__, reverse=True):
-        if held[number] > 1 and _serves(model, lists[number], inputs):
-            return lists[number]
-    return ()
-
-
-def _children(model: nn.Module, name: str) -> list[nn.Module]:
-    try:
-        return list(model.get_submodule(name).children())
-    except AttributeError as error:
-        raise UnknownNameError("module", name, [known for known, _ in model.named_modules() if known]) from error
-
-
-def _held(modules: Sequence[nn.Module], wanted: set[int]) -> int:
-    return sum(id(inner) in wanted for module in modules for inner in module.modules())
-
-
-def _serves(model: nn.Module, modules: Sequence[nn.Module], inputs: Any) -> bool:
-    """Whether modules run once each, in order, and each depends on those before by the last one's output alone."""
-    ran, forms = _run(model, modules, to_device(inputs, device_of(model)))
-    if ran != list(range(len(modules))):
-        return False
-    return all(_depends_on_last(model, modules[: number + 1], forms, inputs) for number in range(2, len(modules)))
-
-
-def _run(model: nn.Module, modules: Sequence[nn.Module], inputs: Any) -> tuple[list[int], list[Any]]:
-    """Which of the modules run, in order, and the forms of their outputs."""
-    ran: list[int] = []
-    forms: list[Any] = []
-
-    def note(number: int, _: nn.Module, __: Any, output: Any) -> None:
-        ran.append(number)
-        forms.append(tree_map_only(Tensor, lambda value: value.to("meta"), output))
-
-    with ExitStack() as stack, torch.no_grad():
-        for number, module in enumerate(modules):
-            stack.callback(module.register_forward_hook(partial(note, number)).remove)
-        call(model, inputs)
-    return ran, forms
-
-
-def _depends_on_last(model: nn.Module, modules: Sequence[nn.Module], forms: Sequence[Any], inputs: Any) -> bool:
-    """Whether NaN from all but the last of the modules before stays away from what a module reads."""
-    device = device_of(model)
-    *early, last, reader = modules
-    given = [(module, _filled(form, torch.nan, device)) for module, form in zip(early, forms, strict=False)]
-    skipped = [*given, (last, _filled(forms[len(early)], 1.0, device))]
-    clean: list[bool] = []
-
-    def look(_: nn.Module, args: Any, named: Any) -> None:
-        clean.append(not any(_has_nan(leaf) for leaf in tree_leaves((args, named))))
-        raise _Reached
-
-    with skipping(skipped), _hook(reader.register_forward_pre_hook(look, with_kwargs=True)), torch.no_grad():
-        try:
-            call(model, to_device(inputs, device))
-        except _Reached:
-            return clean[0]
-        except Exception:  # the model's code cannot do without what the early ones put out
-            return False
-    return False
-
-
-def _filled(form: Any, value: float, device: torch.device) -> Any:
-    return tree_map_only(
-        Tensor, lambda one: torch.full_like(one, value if one.is_floating_point() else 0, device=device), form
-    )
-
-
-def _has_nan(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and bool(value.isnan().any())

@@ -18,7 +18,8 @@ from secateur.masking import zero
 from secateur.plan import Part, Plan
 from secateur.pruner import Pruner, Selection
 from secateur.recipe import Recipe
-from secateur.reconstruction.forward_order import AUTO, Pass, forward_order, inputs_of
+from secateur.reconstruction.forward_order import Pass, forward_order, inputs_of
+from secateur.reconstruction.stages import AUTO
 from secateur.statistics import Statistics
 from secateur.statistics.batch import Batch
 from secateur.statistics.calibrate import COLLECTORS, Prepared, united

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,18 +14,26 @@ from secateur.masking import mask, tensor_of
 from secateur.plan import Plan
 from secateur.pruner import Refit
 from secateur.recipe import Recipe
+from secateur.reconstruction.forward_order import inputs_of, users_of
 from secateur.reconstruction.in_turn import Settings
-from secateur.reconstruction.observe import Reading, read, refuse_crossed, repeatable, side_by_side
+from secateur.reconstruction.observe import Around, Reading, read, refuse_crossed, repeatable, side_by_side
 from secateur.reconstruction.sampling import Sampling
-from secateur.reconstruction.sites import survey, weight_matrix
+from secateur.reconstruction.sites import Site, survey, weight_matrix
 from secateur.reconstruction.solve import fitted, is_few, put, remarks
+from secateur.reconstruction.stages import Stages, chain_of, homes_of
 
 # An error below this part of the energy is rounding: the layer computes what it did.
 SAME = 1e-10
 
 
 def least_squares(
-    points: int | None = 10, *, everywhere: bool = True, branches: bool = True, damping: float = 0.0, seed: int = 0
+    points: int | None = 10,
+    *,
+    everywhere: bool = True,
+    branches: bool = True,
+    damping: float = 0.0,
+    seed: int = 0,
+    stages: str | None = None,
 ) -> Refit:
     """Fit the weights that stay, whatever chose them, so that each layer's outputs come back as far as they can.
 
@@ -44,6 +52,9 @@ def least_squares(
         branches: Whether residual branches make up for their shortcuts.
         damping: Relative to the mean square of each input; pulls towards the weights there are, for few data.
         seed: Of the points.
+        stages: Name of the module whose children run one after the other, such as the blocks of a transformer, or
+            `"auto"`: then one stage of each model runs for a layer rather than all up to there, and the batches, and
+            what a stage has put out for them, are held in memory. See `forward_order`.
 
     Returns:
         Refit: for `Pruner(..., refit=least_squares())`, which then needs data.
@@ -73,28 +84,39 @@ def least_squares(
             ("everywhere", everywhere, True),
             ("branches", branches, True),
             ("damping", damping, 0.0),
+            ("stages", stages, None),
         )
         if value != default
     )
     name = f"least_squares(points={points}{more})"
-    return Recipe(name, partial(_updates, settings=settings, everywhere=everywhere))
+    return Recipe(name, partial(_updates, settings=settings, everywhere=everywhere, stages=stages))
 
 
 def _updates(
-    model: nn.Module, plan: Plan, data: Iterable[Any] | None, *, settings: Settings, everywhere: bool
+    model: nn.Module,
+    plan: Plan,
+    data: Iterable[Any] | None,
+    *,
+    settings: Settings,
+    everywhere: bool,
+    stages: str | None,
 ) -> dict[str, Tensor]:
     refuse_crossed(plan, settings.method)
     masks = plan.masks()
     if not masks:
         return {}
     batches, pruned = repeatable(data, settings.method), mask(model, plan).requires_grad_(False)
+    batches = batches if stages is None else list(batches)
     changed: set[str] = set()
     singular, few = [], []
     with side_by_side(model, pruned):
-        for site in survey(model, batches):
+        sites = survey(model, batches)
+        staged = _Staged(model, pruned, batches, sites, stages) if isinstance(batches, list) and stages else None
+        for site in sites:
             if not (everywhere or _loses(masks.get(site.layer.parameter))):
                 continue
-            found = read(model, pruned, [site], batches, settings.sampling, branches=settings.branches)
+            around = staged.around(site) if staged else None
+            found = read(model, pruned, [site], batches, settings.sampling, branches=settings.branches, around=around)
             if not found or found[0].error() < SAME:
                 continue
             keep = _kept(found[0], masks)
@@ -105,6 +127,27 @@ def _updates(
     if said := remarks(singular, few, settings.method):
         warnings.warn(said, stacklevel=4)
     return {name: tensor_of(pruned, name).detach().clone() for name in sorted(changed)}
+
+
+class _Staged:
+    """Both models stage by stage, as far as the layers before have been fitted."""
+
+    def __init__(
+        self, model: nn.Module, pruned: nn.Module, batches: list[Any], sites: Sequence[Site], stages: str
+    ) -> None:
+        inputs, users = inputs_of(batches, "least_squares"), users_of(model, [site.layer.parameter for site in sites])
+        chain = chain_of(model, users, inputs[0], stages)
+        names = {id(module): name for name, module in model.named_modules()}
+        twins = [pruned.get_submodule(names[id(module)]) for module in chain]
+        self._homes = homes_of(users, chain)
+        self._both = (Stages(model, inputs, chain), Stages(pruned, inputs, twins))
+
+    def around(self, site: Site) -> Around:
+        """What runs of both models for a layer; sites come in the order in which they run."""
+        stage, (first, second) = self._homes[site.layer.parameter], self._both
+        first.advance(stage)
+        second.advance(stage)
+        return lambda number: (first.skipped(number, stage), second.skipped(number, stage))
 
 
 def _loses(mask: Tensor | None) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -83,6 +83,10 @@ class _Seen:
     beside: Tensor | None = None
 
 
+Around = Callable[[int], tuple[AbstractContextManager[None], AbstractContextManager[None]]]
+"""From the number of a batch to that in which the whole and the pruned model run on it."""
+
+
 class _Enough(BaseException):
     """Ends a pass when everything has been seen."""
 
@@ -139,7 +143,14 @@ def refuse_crossed(plan: Plan, method: str) -> None:
 
 
 def read(
-    model: nn.Module, pruned: nn.Module, sites: Sequence[Site], data: Iterable[Any], how: Sampling, *, branches: bool
+    model: nn.Module,
+    pruned: nn.Module,
+    sites: Sequence[Site],
+    data: Iterable[Any],
+    how: Sampling,
+    *,
+    branches: bool,
+    around: Around | None = None,
 ) -> list[Reading]:
     """Go once through the data with both models, and measure some layers.
 
@@ -150,6 +161,7 @@ def read(
         data: Batches of inputs and targets. Both models see one batch after another, so they may be shuffled.
         how: Which points.
         branches: Whether the last layer of a residual branch also makes up for what its shortcut has lost.
+        around: In what the pass of each model over a batch of that number runs, such as with stages skipped.
 
     Returns:
         A reading of each layer that the data reach.
@@ -164,8 +176,11 @@ def read(
     for number, batch in enumerate(data):
         empty = False
         inputs = to_device(pair(batch)[0], device)
-        wanted = _pass(model, sites, inputs, how, number, patches=False)
-        found = _pass(pruned, sites, inputs, how, number, patches=True)
+        first, second = around(number) if around else (nullcontext(), nullcontext())
+        with first:
+            wanted = _pass(model, sites, inputs, how, number, patches=False)
+        with second:
+            found = _pass(pruned, sites, inputs, how, number, patches=True)
         for site, scale in zip(sites, scales, strict=True):
             if not wanted[site.name].rows:
                 continue

@@ -20,9 +20,10 @@ from secateur.plan import Part, Plan
 from secateur.pruner import Selection
 from secateur.recipe import Recipe
 from secateur.reconstruction.choice import Choose, Chooser, chooser
-from secateur.reconstruction.forward_order import AUTO, Pass, forward_order, inputs_of, read, users_of
+from secateur.reconstruction.forward_order import Pass, forward_order, inputs_of, read, users_of
 from secateur.reconstruction.layerwise import by_weight
 from secateur.reconstruction.matrix import as_matrix, from_matrix, gram, input_rows
+from secateur.reconstruction.stages import AUTO
 from secateur.units import Units
 
 SHOWN = 5  # layers in a warning
