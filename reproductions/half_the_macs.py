@@ -26,13 +26,13 @@ from typing import Any
 
 import torch
 from _reproduction import CHECKPOINTS, Claim, Job, chosen, finish, measure, options, shortened
+from _training import trained, trained_on
 from torch import Tensor, nn
 
 import secateur as sc
 from secateur import allocation, criteria, granularity
-from secateur.tasks import Task, dense_rate, evaluate, fashion, loader, seeded
+from secateur.tasks import Task, dense_rate, evaluate, fashion, seeded
 from secateur.timing import in_turn
-from secateur.training import finetune, rates
 from secateur.weights import load_weights
 from secateur.workload import workload
 
@@ -63,23 +63,6 @@ def plan_of(model: nn.Module, example: Tensor, round_to: int = ROUND_TO) -> sc.P
     return pruner.plan(model, sc.Budget(macs=MACS))
 
 
-def trained(model: nn.Module, task: Task, seed: int, **how: Any) -> float:
-    """Train a model in place; the test accuracy."""
-    with seeded(seed):
-        finetune(
-            model,
-            loader(task, seed=seed),
-            task.loss,
-            learning_rate=task.learning_rate,
-            optimizer=task.optimizer,
-            validate=lambda candidate: evaluate(candidate, task, "validation"),
-            autocast=torch.bfloat16,
-            progress=False,
-            **how,
-        )
-    return evaluate(model, task)
-
-
 def pruned(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Accuracy dense, right after the cut, and trained on; sizes of both."""
     task, model = start_of(seed, arguments)
@@ -90,7 +73,7 @@ def pruned(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "dense": evaluate(model, task),
         "cut": evaluate(small, task),
-        "accuracy": trained(small, task, seed, epochs=epochs, rate=rates.cosine(epochs), divide_by=SLOWER),
+        "accuracy": trained_on(small, task, seed, epochs=epochs, slower=SLOWER, autocast=torch.bfloat16),
         "macs": [before.macs, after.macs],
         "parameters": [sum(value.numel() for value in one.parameters()) for one in (model, small)],
         "kept": {part.name: [int(part.keep.sum()), len(part.keep)] for part in plan.parts if not part.units.frozen},
@@ -104,7 +87,8 @@ def scratch(seed: int, arguments: argparse.Namespace) -> float:
     with seeded(seed + 1000):
         fresh = sc.shrink(task.model(), plan)
     epochs = 1 if arguments.short else task.epochs
-    return trained(fresh, task, seed, epochs=epochs, rate=dense_rate(task, epochs), divide_by=1)
+    how = {"epochs": epochs, "rate": dense_rate(task, epochs), "divide_by": 1, "autocast": torch.bfloat16}
+    return trained(fresh, task, seed, **how)
 
 
 def latency(round_to: int, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -12,7 +12,7 @@ of the dense network down half a cosine. The baseline takes as many neurons of e
 widths in every round, and is trained as long. The target is that half of the neurons leave at a loss of at most 0.3
 points. From a third of the rate, for 4 epochs, LeNet-300-100 lost 0.66 points at half of its neurons, LeNet-5 none; and
 against chance over all neurons alike, which took fewer of the large first layer, APoZ lost 0.3 points there. What
-chance takes at the same widths is as good once it is trained on, as Mittal et al. 2018 found for filters.
+chance takes at the same widths is as good once it is trained on.
 """
 
 from __future__ import annotations

@@ -29,12 +29,13 @@ from typing import Any
 
 import torch
 from _reproduction import Claim, Job, chosen, finish, load_result, measure, options, shortened
+from _training import trained
 from torch import nn
 
 import secateur as sc
 from secateur import allocation, criteria, granularity
-from secateur.tasks import Task, dense_rate, evaluate, fashion, loader, seeded, train
-from secateur.training import Regularizer, bn_l1, finetune, smooth_l1
+from secateur.tasks import Task, dense_rate, evaluate, fashion, seeded, train
+from secateur.training import Regularizer, bn_l1, smooth_l1
 from secateur.weights import load_weights, save_weights
 from secateur.workload import workload
 
@@ -98,27 +99,13 @@ def slim(model: nn.Module, task: Task, sparsity: float = SPARSITY) -> tuple[nn.M
     return sc.shrink(model, plan), plan
 
 
-def trained(
+def as_at_first(
     model: nn.Module, task: Task, seed: int, arguments: argparse.Namespace, penalty: Regularizer | None = None
 ) -> float:
     """Train a network in place, as long as the dense one was and at the same rates; the test accuracy."""
     epochs = 1 if arguments.short else task.epochs
-    with seeded(seed):
-        finetune(
-            model,
-            loader(task, seed=seed),
-            task.loss,
-            learning_rate=task.learning_rate,
-            divide_by=1,
-            rate=dense_rate(task, epochs),
-            epochs=epochs,
-            optimizer=task.optimizer,
-            regularizer=penalty,
-            validate=lambda candidate: evaluate(candidate, task, "validation"),
-            autocast=torch.bfloat16,
-            progress=False,
-        )
-    return evaluate(model, task)
+    how = {"epochs": epochs, "rate": dense_rate(task, epochs), "divide_by": 1, "autocast": torch.bfloat16}
+    return trained(model, task, seed, regularizer=penalty, **how)
 
 
 def scales(model: nn.Module) -> torch.Tensor:
@@ -150,7 +137,7 @@ def slimmed(penalty: str, seed: int, arguments: argparse.Namespace) -> dict[str,
         "histogram": torch.histc(found.clamp(max=LAST), BINS, 0, LAST).int().tolist(),
         "near_zero": float((found < SMALL).float().mean()),
     }
-    return {**row, "accuracy": trained(small, task, seed, arguments)}
+    return {**row, "accuracy": as_at_first(small, task, seed, arguments)}
 
 
 def passes(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -162,7 +149,7 @@ def passes(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         model, _ = slim(model, task, PER_PASS)
         cut = evaluate(model, task)
         penalty = PENALTIES["L1"] if number < PASSES else None
-        rows.append({"cut": cut, "accuracy": trained(model, task, seed, arguments, penalty), **sizes(model, task)})
+        rows.append({"cut": cut, "accuracy": as_at_first(model, task, seed, arguments, penalty), **sizes(model, task)})
     return {"rows": rows, "channels": len(scales(model))}
 
 
@@ -172,7 +159,7 @@ def scratch(seed: int, arguments: argparse.Namespace) -> float:
     _, plan = slim(sparse(task, "L1", seed, arguments), task)
     with seeded(seed + 1000):
         fresh = sc.shrink(task.model(), plan)
-    return trained(fresh, task, seed, arguments)
+    return as_at_first(fresh, task, seed, arguments)
 
 
 def table(jobs: dict[str, Any], seeds: Sequence[int]) -> dict[str, Any]:

@@ -25,14 +25,14 @@ from typing import Any
 import torch
 from _language import Tiny, calibration, start
 from _reproduction import Claim, Job, chosen, finish, measure, options
+from _training import trained_on
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import secateur as sc
 from secateur import allocation, criteria, granularity
 from secateur.reconstruction import least_squares
-from secateur.tasks import Task, evaluate, loader, perplexity, seeded, spam, train
-from secateur.training import finetune, rates
+from secateur.tasks import Task, evaluate, loader, perplexity, spam, train
 from secateur.weights import load_weights, save_weights
 
 PAPER = "after Michel et al. 2019, Are Sixteen Heads Really Better than One?, and Ma et al. 2023, LLM-Pruner"
@@ -108,20 +108,8 @@ def encoder(name: str, way: str, seed: int, arguments: argparse.Namespace) -> di
     batches = list(loader(replace(task, train=few)))
     small = sc.shrink(model.eval(), pruned_by(ENCODER, name, way, seed, model, task, batches))
     cut = evaluate(small, task)
-    with seeded(seed):
-        finetune(
-            small,
-            loader(task, seed=seed),
-            task.loss,
-            learning_rate=task.learning_rate,
-            divide_by=1,
-            epochs=1,
-            rate=rates.cosine(1),
-            optimizer=task.optimizer,
-            autocast=torch.bfloat16,
-            progress=False,
-        )
-    return {"cut": cut, "accuracy": evaluate(small, task), "left": count(small) / count(model)}
+    accuracy = trained_on(small, task, seed, epochs=1, slower=1.0, autocast=torch.bfloat16)
+    return {"cut": cut, "accuracy": accuracy, "left": count(small) / count(model)}
 
 
 def count(model: nn.Module) -> int:

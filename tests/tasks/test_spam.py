@@ -42,6 +42,8 @@ def test_a_mail_is_its_subject_and_its_text() -> None:
     assert readable("Content-Type: image/png\n\nxyz") == ""
     encoded = "Content-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: quoted-printable\n\nGr=FC=DFe"
     assert readable(encoded) == "Grüße"
+    assert readable("Subject: =?iso-8859-1?q?Gr=FC=DFe?= =?utf-8?b?4oKs?=\n\nx") == "Grüße€ x"
+    assert readable("Subject: =?no-such-set?q?abc?=\n\nx") == "=?no-such-set?q?abc?= x"
 
 
 @pytest.mark.parametrize("charset", ["latin-1", "no-such-set", '"'])
@@ -53,6 +55,7 @@ def test_html_is_read_whatever_set_of_characters_it_names(charset: str) -> None:
 def test_any_text_is_a_mail(text: str) -> None:
     found = readable(text)
     assert found == " ".join(found.split())
+    readable(f"Subject: =?utf-8?b?{text}?=\n\n")
     readable("Content-Type: text/html\n\n<" + text)
     readable("Content-Type: text/html\n\n<![if " + text)
 

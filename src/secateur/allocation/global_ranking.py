@@ -26,7 +26,7 @@ def global_() -> Allocation:
 
     Reference:
         Frankle, Carbin (2019), The Lottery Ticket Hypothesis, section 4 (global pruning); Blalock et al. (2020), What
-        is the State of Neural Network Pruning?.
+        is the State of Neural Network Pruning?
 
     Example:
         >>> import torch

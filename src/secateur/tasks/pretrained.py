@@ -8,20 +8,21 @@ from typing import Any
 from secateur.errors import DataError
 
 
-def transformers_for(task: str) -> Any:
-    """The transformers library, and what it reads files with.
+def transformers_for(task: str, *also: str) -> Any:
+    """The transformers library.
 
     Args:
         task: Who needs it, for the message.
+        *also: What the task needs beside it.
 
     Returns:
         The module.
 
     Raises:
-        DataError: It is not installed, or gguf or accelerate is not.
+        DataError: It is not installed, or another of these is not.
     """
     try:
-        for name in ("gguf", "accelerate"):
+        for name in also:
             import_module(name)
         return import_module("transformers")
     except ImportError as error:

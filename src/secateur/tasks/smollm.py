@@ -51,7 +51,7 @@ def smollm(*, data_dir: Path | str | None = None) -> Task:
         Allal et al. (2025), SmolLM2: When Smol Goes Big, for the model.
     """
     folder = locate(SMOLLM2, data_dir)
-    transformers = transformers_for("smollm")
+    transformers = transformers_for("smollm", "gguf", "accelerate")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=FILE, local_files_only=True)
     texts = split(import_module("pydoc_data.topics").topics)
     data = {name: windows(tokenizer(texts[name])["input_ids"], WINDOWS[name], LENGTH) for name in WINDOWS}
@@ -177,7 +177,7 @@ def windows(tokens: Sequence[int] | Iterable[int], count: int, length: int) -> T
 
 def _model(folder: Path) -> nn.Module:
     """The file holds numbers and names and is read as such: nothing in it is run."""
-    found: nn.Module = transformers_for("smollm").AutoModelForCausalLM.from_pretrained(
+    found: nn.Module = transformers_for("smollm", "gguf", "accelerate").AutoModelForCausalLM.from_pretrained(
         folder, gguf_file=FILE, local_files_only=True, dtype=torch.float32, use_cache=False
     )
     return found.eval()

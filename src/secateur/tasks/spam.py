@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from email import message_from_string, policy
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 from functools import partial
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -161,7 +163,15 @@ def readable(mail: str) -> str:
     message = message_from_string(mail, policy=policy.compat32)
     texts = {part.get_content_type(): _payload(part) for part in reversed(list(message.walk())) if _is_text(part)}
     body = texts.get("text/plain") or _without_tags(texts.get("text/html", ""))
-    return " ".join(f"{message.get('subject', '')} {body}".split())
+    return " ".join(f"{_subject(message.get('subject', ''))} {body}".split())
+
+
+def _subject(header: Any) -> str:
+    """Other letters than ASCII come as `=?utf-8?q?...?=`; what cannot be read so stays as it is."""
+    try:
+        return str(make_header(decode_header(str(header))))
+    except (HeaderParseError, LookupError, ValueError):
+        return str(header)
 
 
 def _is_text(part: Any) -> bool:
